@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmbd::fronts::http::{Hosts, StatusSource, serve};
-use rmbd::status::{Detail, DetailError, DetailQuestion, Status};
+use rmbd::status::{
+    Detail, DetailError, DetailQuestion, Status, TopDocument, TopError, TopQuestion,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -29,6 +31,10 @@ impl StatusSource for NeverAsked {
     }
 
     fn detail(&self, _: &DetailQuestion) -> Result<Detail, DetailError> {
+        unreachable!("only /healthz is asked for");
+    }
+
+    fn top(&self, _: &TopQuestion, _: bool) -> Result<TopDocument, TopError> {
         unreachable!("only /healthz is asked for");
     }
 }

@@ -128,6 +128,9 @@ fn every_kind_of_request(client: &UdpSocket, boot: Boot, sender: u64, round: u64
         {}
         client.send(writer.finish()).unwrap();
     }
+    writer.start(&Header::default()).unwrap();
+    writer.top(0, 0, 10).unwrap();
+    client.send(writer.finish()).unwrap();
     let short = b"\xc1\0\x01\0\0\0\0\x06\x05\0\x06\x05\0";
     for datagram in [
         &short[..],
@@ -221,6 +224,7 @@ fn data_threads_allocate_nothing_after_the_start() {
             status.io
         );
         assert!(status.messages.sync > 0 && status.messages.peer > 0 && status.messages.ack > 0);
+        assert!(status.messages.top > 1000, "lists are made anew meanwhile");
         assert!(status.messages.hit > 0 && status.messages.bounds > 0 && status.messages.info > 0);
         assert!(status.compact.repeats > 1000, "{:?}", status.compact);
         for refused in ["wrong_boot", "reply_too_large", "address_unproven"] {

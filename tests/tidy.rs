@@ -249,6 +249,7 @@ fn every_option_that_the_readme_names_exists() {
         &["peer", "--help"],
         &["pardon", "--help"],
         &["sketches", "--help"],
+        &["top", "--help"],
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_rmbd"))
             .args(words)

@@ -225,6 +225,7 @@ fn a_count_in_detail_names_who_contributes() {
                 output: Box::new(&mut output),
                 notes: Box::new(io::sink()),
                 shows_progress: false,
+                is_terminal: false,
             },
         )
         .unwrap();
@@ -258,6 +259,7 @@ fn keygen(words: &[&str]) -> (Result<Done, CliError>, String) {
         output: Box::new(&mut output),
         notes: Box::new(io::sink()),
         shows_progress: false,
+        is_terminal: false,
     };
     let result = run(&command, streams);
     (result, String::from_utf8(output).unwrap())

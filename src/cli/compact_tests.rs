@@ -248,6 +248,7 @@ fn every_document_names_a_key_so_that_it_can_be_told_from_all_others() {
             output: Box::new(&mut output),
             notes: Box::new(io::sink()),
             shows_progress: false,
+            is_terminal: false,
         };
         run(&command.command.unwrap(), streams).unwrap();
         serde_json::from_slice(&output).unwrap()

@@ -113,7 +113,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Writes a line for each sketch and each window, and one for all.
+/// Writes lines for each sketch, its windows and its lists, and one for all.
 fn write_sketches(
     sketches: &[SketchConfig],
     learns_slices: bool,
@@ -144,6 +144,10 @@ fn write_sketches(
                 bytes(window.memory_bytes()),
             );
         }
+        let _ = match sketch.top {
+            0 => writeln!(out, "top        {} none", sketch.name),
+            top => writeln!(out, "top        {} the {top} largest keys", sketch.name),
+        };
         all = all.saturating_add(sketch.memory_bytes(learns_slices));
     }
     let _ = writeln!(
@@ -174,6 +178,7 @@ fn document(
             "depth": sketch.geometry.depth(),
             "memory_bytes": sketch.cells_memory_bytes(learns_slices),
             "windows": sketch.windows.iter().map(window).collect::<Vec<_>>(),
+            "top": sketch.top,
         })
     });
     json!({

@@ -13,6 +13,7 @@ const FILE: &str = "width = 4096
 name = 'logins'
 width = 1024
 depth = 2
+top = 5
 [[sketch.window]]
 span = '1h'
 step = '5m'
@@ -56,6 +57,7 @@ impl Written {
             output: Box::new(&mut output),
             notes: Box::new(io::sink()),
             shows_progress: false,
+            is_terminal: false,
         };
         run(&command, streams).unwrap();
         String::from_utf8(output).unwrap().replace(path, "FILE")
@@ -86,8 +88,10 @@ fn a_good_file_is_told_as_what_it_makes() {
     let expected = "\
 sketch     default 4x4096, 448 KiB
 window     default 1m by 5s, 4x4096, 896 KiB
+top        default the 100 largest keys
 sketch     logins 2x1024, 50 KiB
 window     logins 1h by 5m, 2x256, 28 KiB
+top        logins the 5 largest keys
 memory     1.4 MiB for all sketches and windows
 limits     2
 ";
@@ -99,7 +103,7 @@ limits     2
 #[test]
 fn what_is_in_force_is_shown_with_where_it_comes_from() {
     let file = Written::new("show");
-    let text = file.run("config show 127.0.0.1:9 --config FILE --sketch name=x,windows=none");
+    let text = file.run("config show 127.0.0.1:9 --config FILE --sketch name=x,windows=none,top=0");
     for line in [
         "KEY                VALUE                  FROM",
         "address            127.0.0.1:9            flag",
@@ -112,6 +116,10 @@ fn what_is_in_force_is_shown_with_where_it_comes_from() {
         "sketch     x 4x1048576, 96 MiB, from flag",
         "sketch     logins 2x1024, 50 KiB, from FILE:2:1",
         "window     logins 1h by 5m, 2x256, 28 KiB",
+        "top        default the 100 largest keys",
+        "top        x none",
+        "top                100                    default",
+        "show-keys          none                   default",
     ] {
         assert!(text.lines().any(|it| it == line), "{line}\n{text}");
     }
@@ -142,7 +150,10 @@ fn json_has_it_all() {
     );
     let window =
         json!({ "span_ms": 3_600_000, "step_ms": 300_000, "width": 256, "memory_bytes": 28_672 });
-    assert_eq!(logins["windows"], json!([window]));
+    assert_eq!(
+        (&logins["windows"], &logins["top"]),
+        (&json!([window]), &json!(5))
+    );
     let limits = file.json("limits check FILE --json");
     assert_eq!(shown["limits"], limits);
     let of_key = json!({ "key": "premium-*", "amounts": [{ "count": 1000, "window_ms": 60_000 }] });

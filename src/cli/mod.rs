@@ -29,6 +29,9 @@ mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
+mod top;
+#[cfg(test)]
+mod top_tests;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -51,6 +54,7 @@ pub use self::pardon::PardonOptions;
 pub use self::server::{ProtocolOptions, ServerOptions};
 pub use self::sketches::SketchesOptions;
 pub use self::snapshot::{SnapshotCommand, SnapshotFileOptions, SnapshotNowOptions};
+pub use self::top::TopOptions;
 use crate::config::{HostPort, Layered, NodeOptions, dialect};
 use rmbd_client::{ClientError, legacy};
 use rmbd_console::{self as console, Notes};
@@ -118,6 +122,8 @@ pub enum Command {
     Snapshot(SnapshotCommand),
     /// Show what a node says of itself
     Status(StatusOptions),
+    /// Show the largest keys of a sketch, of all time or in a window
+    Top(TopOptions),
 }
 
 impl Command {
@@ -285,6 +291,8 @@ pub struct Streams<'s> {
     pub notes: Box<dyn Write + 's>,
     /// Whether a person may be watching the notes as they are written.
     pub shows_progress: bool,
+    /// Whether the results go to a terminal.
+    pub is_terminal: bool,
 }
 
 /// How a successful command ended.
@@ -311,6 +319,7 @@ impl Streams<'static> {
             input_waits: Box::new(stdin_waits),
             notes: Box::new(LineWriter::new(Notes)),
             shows_progress: console::is_watched(),
+            is_terminal: console::shows_results(),
         }
     }
 }
@@ -350,6 +359,7 @@ pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError
         Command::Sketches(options) => sketches::run(options, streams).map(as_asked),
         Command::Snapshot(command) => snapshot::run(command, streams).map(as_asked),
         Command::Status(options) => status::run(options, streams).map(as_asked),
+        Command::Top(options) => top::run(options, streams).map(as_asked),
     };
     match (done, streams.output.flush()) {
         (Err(CliError::Output(error)), _) if is_reader_gone(&error) => Ok(Done::ReaderGone),
@@ -407,6 +417,37 @@ pub enum CliError {
         kept: String,
         /// What was done.
         done: String,
+    },
+    /// The sketch has no list for this time.
+    #[error(
+        "the sketch {sketch} lists its largest keys of all time{kept}, and not in {asked}: ask for one of these, or give \
+         the sketch a window of {asked}"
+    )]
+    NoTopWindow {
+        /// The sketch that was asked.
+        sketch: SketchName,
+        /// The time that was asked for.
+        asked: String,
+        /// The windows that have lists.
+        kept: String,
+    },
+    /// The sketch lists no keys.
+    #[error(
+        "the sketch {sketch} lists no keys: start the server with --top 100, or give the sketch top=100 (it needs \
+         --hash xxh3, or at most 4 rows)"
+    )]
+    NoTopList {
+        /// The sketch that was asked.
+        sketch: SketchName,
+    },
+    /// The server is older than the question.
+    #[error(
+        "the server does not list its largest keys: it is of an earlier version than this program, {version}; start it \
+         with this one"
+    )]
+    OlderServer {
+        /// The version of this program.
+        version: &'static str,
     },
     /// The server has no such limit.
     #[error(

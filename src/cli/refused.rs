@@ -13,12 +13,14 @@ pub(super) enum About<'a> {
     Sketch(&'a SketchName, Vec<Span>),
     /// A limit of the server's own.
     Limit(&'a str),
+    /// The largest keys of a sketch, in a window.
+    Top(&'a SketchName, Span),
 }
 
 /// Says more of a refusal. The server is asked for its sketches where that helps.
 pub(super) fn explain(error: ClientError, client: &mut Client, about: About<'_>) -> CliError {
     match (problem(&error), about) {
-        (Some(Problem::UnknownSketch), About::Sketch(sketch, _)) => {
+        (Some(Problem::UnknownSketch), About::Sketch(sketch, _) | About::Top(sketch, _)) => {
             let Ok(known) = client.sketches() else {
                 return error.into();
             };
@@ -46,6 +48,23 @@ pub(super) fn explain(error: ClientError, client: &mut Client, about: About<'_>)
                 _ => error.into(),
             }
         }
+        (Some(Problem::UnknownWindow), About::Top(sketch, span)) => {
+            let Ok(known) = client.sketches() else {
+                return error.into();
+            };
+            let known = known.iter().find(|it| it.number == sketch.number());
+            CliError::NoTopWindow {
+                sketch: sketch.clone(),
+                asked: time(span.ms),
+                kept: known.map_or_else(String::new, listed_windows),
+            }
+        }
+        (Some(Problem::NoTopList), About::Top(sketch, _)) => CliError::NoTopList {
+            sketch: sketch.clone(),
+        },
+        (Some(Problem::UnknownOperation), About::Top(..)) => CliError::OlderServer {
+            version: env!("CARGO_PKG_VERSION"),
+        },
         (Some(Problem::UnknownLimit), About::Limit(name)) => CliError::UnknownLimit {
             name: name.to_owned(),
         },
@@ -82,6 +101,13 @@ fn covers(sketch: &SketchInfo, Span { ms }: Span) -> bool {
 fn names(sketches: &[SketchInfo]) -> String {
     let names: Vec<_> = sketches.iter().map(|it| printable(&it.name)).collect();
     names.join(", ")
+}
+
+/// The windows of which there are lists, behind all time.
+fn listed_windows(sketch: &SketchInfo) -> String {
+    let windows = sketch.windows.iter();
+    let words = windows.map(|window| format!(", in {}", time(window.span.as_millis() as u64)));
+    words.collect()
 }
 
 /// The windows of a sketch in words.

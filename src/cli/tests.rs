@@ -49,6 +49,7 @@ pub(super) fn run_compact(
             output: Box::new(&mut output),
             notes: Box::new(&mut notes),
             shows_progress: false,
+            is_terminal: false,
         },
     );
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -473,6 +474,7 @@ fn a_reader_that_goes_ends_a_command_and_is_no_failure() {
             output: Box::new(Closed),
             notes: Box::new(io::sink()),
             shows_progress: false,
+            is_terminal: false,
         };
         let words = [words, &["--legacy"]].concat();
         let done = run(&command(&words, server.address), streams).unwrap();
@@ -671,6 +673,7 @@ fn an_order_that_leaves_no_trace_fails() {
         output: Box::new(io::sink()),
         notes: Box::new(io::sink()),
         shows_progress: false,
+        is_terminal: false,
     };
     let result = peer::run_within(Duration::ZERO, &options, &mut streams);
     assert!(matches!(result, Err(CliError::OrderUnseen { .. })));
@@ -750,7 +753,7 @@ sketch     4x1048576 xxh3, 16 MiB
 content    total weight 1234, incomplete: no room for something that others counted
 error      at most 12.3 too high with probability 0.9800
 messages   add 1, count 2, hit 6, bounds 7, info 8, window 0, limits 0, hit_by_name 0, \
-pardon 0, sketches 0, sync 3, peer 4, ack 5
+pardon 0, sketches 0, top 0, sync 3, peer 4, ack 5
 datagrams  received 20, malformed 3 (empty 3), refused 0, dropped by the kernel 7
 replies    sent 2, dropped 1
 once       clients 0 of 0, repeats 0
@@ -769,13 +772,15 @@ order      1 accepted a:1: yes
 fn status_has_lines_for_sketches_windows_and_limits() {
     let text = status::render(&testing::status());
     for line in [
-        "sketch     logins 4x1048576 xxh3, 71.3 KiB (cells 0 bytes, windows 28 MiB), N 74, at most 0.0 too high; \
+        "sketch     logins 4x1048576 xxh3, 71.3 KiB (cells 0 bytes, windows 28 MiB, lists 511 bytes), N 74, at most 0.0 too high; \
          sampled: at most 9 for half of the keys, at most 36 for 0.9817 of them\n",
         "audit      logins knows nothing of errors: a weight of 1073 was not counted exactly; \
          verdicts 5073, over 4073, wrong 3073\n",
         "warning    logins: 2073 counts were below the truth, which must not be: the node counts wrong\n",
         "window     logins 1m by 5s, 4x131072, 28 MiB, N 7000, at most 70 too high; \
          audited: at most 24 for 0.9817 of 1568 keys, at most 48\n",
+        "top        logins of all time, 62 keys of at most 100, 60 named, certain 54 of N 50, complete above 56\n",
+        "top        logins in 60 s, 6989 keys of at most 100, 6987 named, certain 6981 of N 6977, not complete\n",
         "pardons    50003 in force\n",
         "snapshot   1 min 1 s old, 9 MiB in 0.75 s, written 127, nothing new 131, failed 137, in /var/lib/rmbd\n",
         "loaded     slices 4, total weight 139001, 2.5 s old, gone on as the same writer\n",

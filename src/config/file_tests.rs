@@ -115,6 +115,12 @@ fn every_key_is_heard() {
             "--trust 10.0.0.0/8,fd00::/8",
         ),
         ("allow = ['10.0.0.0/8']", "--allow 10.0.0.0/8"),
+        ("show-keys = ['10.0.0.0/8']", "--show-keys 10.0.0.0/8"),
+        ("top = 7", "--top 7"),
+        (
+            "top = 7\n[[sketch]]\nname = 'a'\ntop = 0\n[[sketch]]\nname = 'b'",
+            "--top 7 --sketch name=a,top=0;name=b",
+        ),
         ("http = 'off'", "--http off"),
         ("http-host = ['a', 'b']", "--http-host a,b"),
         ("max-weight = 1000", "--max-weight 1000"),

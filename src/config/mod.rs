@@ -52,6 +52,7 @@ pub use rmbd_names::{AddressError, HostPort};
 use rmbd_proto::SketchName;
 use rmbd_proto::legacy::Dialect;
 use rmbd_sketch::{Geometry, GeometryError, HashFamily, MAX_WEIGHT};
+pub use rmbd_store::{TOP_DEFAULT, TOP_MAX};
 
 /// Default address of a node, and of the node that a client asks.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:8000";
@@ -93,6 +94,9 @@ pub struct NodeConfig {
     pub sketches: Vec<SketchConfig>,
     /// The limits. They can change while the node runs.
     pub limits: Vec<LimitConfig>,
+    /// Number of the largest keys of the sketch `default` that are listed, at most [`TOP_MAX`]; 0 is no lists.
+    /// `None` is [`TOP_DEFAULT`] where the hash lets it.
+    pub top: Option<usize>,
     /// The hash that turns keys into columns.
     pub family: HashFamily,
     /// The dialect of legacy messages that do not tell theirs.
@@ -108,6 +112,8 @@ pub struct NodeConfig {
     pub receive_buffer_bytes: usize,
     /// Networks that may send `peer` and `sync`, besides loopback.
     pub trust: Vec<IpNet>,
+    /// Networks that are told the names of the largest keys, besides loopback.
+    pub show_keys: Vec<IpNet>,
     /// Networks that may use the client port at all; empty means all.
     pub allow: Vec<IpNet>,
     /// The address for HTTP.
@@ -135,6 +141,7 @@ impl Default for NodeConfig {
             windows: vec![DEFAULT_WINDOW],
             sketches: Vec::new(),
             limits: Vec::new(),
+            top: None,
             family: HashFamily::Xxh3 {
                 seed: DEFAULT_HASH_SEED,
             },
@@ -144,6 +151,7 @@ impl Default for NodeConfig {
             busy_poll_us: 0,
             receive_buffer_bytes: DEFAULT_RECEIVE_BUFFER_BYTES,
             trust: Vec::new(),
+            show_keys: Vec::new(),
             allow: Vec::new(),
             http: HttpChoice::default(),
             http_hosts: Vec::new(),
@@ -173,7 +181,8 @@ impl NodeConfig {
     /// number.
     pub fn all_sketches(&self) -> Result<Vec<SketchConfig>, SketchError> {
         let name = SketchName::default();
-        let default = sketches::plan(&name, self.geometry, &self.windows, self.family)?;
+        let (windows, family) = (&self.windows, self.family);
+        let default = sketches::plan(&name, self.geometry, windows, family, self.top)?;
         let all: Vec<_> = std::iter::once(default)
             .chain(self.sketches.iter().cloned())
             .collect();
@@ -196,6 +205,10 @@ impl NodeConfig {
         let windows = default.and_then(|wish| wish.windows.clone());
         let planned = wishes.iter().filter(|wish| !wish.is_default()).map(|wish| {
             let place = options.origins.place_of(wish);
+            let wish = SketchWish {
+                top: wish.top.or(options.top),
+                ..wish.clone()
+            };
             wish.plan(family)
                 .map_err(|error| ConfigError::at(place, error))
         });
@@ -204,6 +217,7 @@ impl NodeConfig {
             windows: windows.unwrap_or_else(|| vec![DEFAULT_WINDOW]),
             sketches: planned.collect::<Result<_, _>>()?,
             limits: Vec::new(),
+            top: default.and_then(|wish| wish.top).or(options.top),
             family,
             address: options.address,
             dialect: options.dialect,
@@ -212,6 +226,7 @@ impl NodeConfig {
             busy_poll_us: options.busy_poll_us,
             receive_buffer_bytes: options.receive_buffer_bytes,
             trust: options.trust,
+            show_keys: options.show_keys,
             allow: options.allow,
             http: options.http.unwrap_or_default(),
             http_hosts: options.http_host,

@@ -18,6 +18,7 @@ use super::{
 };
 use rmbd_proto::legacy::Dialect;
 use rmbd_sketch::MAX_WEIGHT;
+use rmbd_store::TOP_MAX;
 
 /// Longest busy polling in microseconds. A second of it is as good as never sleeping.
 const MAX_BUSY_POLL_US: u64 = 1_000_000;
@@ -131,6 +132,14 @@ pub struct NodeOptions {
     )]
     pub trust: Vec<IpNet>,
 
+    /// Who is told the names of the largest keys, besides loopback; all others see their counts only; repeat it or use
+    /// commas
+    #[arg(
+        long, value_name = "CIDR", env = "RMBD_SHOW_KEYS", value_delimiter = ',',
+        value_parser = cidr
+    )]
+    pub show_keys: Vec<IpNet>,
+
     /// Who may use the UDP port at all [default: everybody]; repeat it or use commas
     #[arg(
         long, value_name = "CIDR", env = "RMBD_ALLOW", value_delimiter = ',',
@@ -175,13 +184,21 @@ pub struct NodeOptions {
     )]
     pub peer_grace_rounds: u32,
 
+    /// List the K largest keys, of all time and in each window, of each sketch that has no top of its own; 0 lists
+    /// none [default: 100; none for fnv with more than 4 rows, which cannot]
+    #[arg(
+        long, value_name = "K", env = "RMBD_TOP", allow_negative_numbers = true,
+        value_parser = within(0, TOP_MAX as u64)
+    )]
+    pub top: Option<usize>,
+
     /// Which cluster, and how.
     #[command(flatten)]
     pub cluster: ClusterOptions,
 
     /// A sketch beside the default one, or that one's windows: name=logins,windows=60s/5s+1h/5m@65536,epsilon=1e-5;
-    /// width and depth or epsilon and confidence; windows are SPAN/STEP@WIDTH, or none [default: one of 60s];
-    /// repeat it or use ;
+    /// width and depth or epsilon and confidence; windows are SPAN/STEP@WIDTH, or none [default: one of 60s]; top is
+    /// how many of its largest keys are listed [default: that of --top]; repeat it or use ;
     #[arg(
         long, value_name = "SKETCH", env = "RMBD_SKETCH", value_delimiter = ';',
         value_parser = SketchWish::from_str
@@ -231,7 +248,7 @@ pub(super) fn listen_address(text: &str) -> Result<String, ListenError> {
 #[derive(Debug, Error)]
 pub(super) enum ListenError {
     #[error(
-        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, config, count, hit, keygen, limits, members, pardon, peer, sketches, snapshot, status"
+        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, config, count, hit, keygen, limits, members, pardon, peer, sketches, snapshot, status, top"
     )]
     Neither,
     #[error(transparent)]

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::sketches::default_top;
 use super::{ClusterChoice, ClusterConfig, HttpChoice, NodeConfig, Origins, Source, span_text};
 use rmbd_sketch::HashFamily;
 
@@ -29,6 +30,7 @@ impl NodeConfig {
             busy_poll_us,
             receive_buffer_bytes,
             trust,
+            show_keys,
             allow,
             http,
             http_hosts,
@@ -36,6 +38,7 @@ impl NodeConfig {
             max_peers,
             peer_grace_rounds,
             cluster,
+            top,
             windows: _,
             sketches: _,
             limits: _,
@@ -67,12 +70,17 @@ impl NodeConfig {
             ("busy-poll", json!(busy_poll_us)),
             ("receive-buffer", json!(receive_buffer_bytes)),
             ("trust", json!(trust)),
+            ("show-keys", json!(show_keys)),
             ("allow", json!(allow)),
             ("http", http),
             ("http-host", json!(http_hosts)),
             ("max-weight", json!(max_weight)),
             ("max-peers", json!(max_peers)),
             ("peer-grace", json!(peer_grace_rounds)),
+            (
+                "top",
+                json!(top.unwrap_or_else(|| default_top(*family, *geometry))),
+            ),
         ];
         settings.extend(of_cluster(cluster));
         let setting = |(key, value)| Setting { key, value };

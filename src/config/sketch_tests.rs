@@ -110,6 +110,7 @@ fn what_cannot_be_is_said_with_the_cure() {
         ("name=a,windows=60s+1m/1s", "sketch a has two windows of 1m"),
         ("name=a,windows=32d", "50 ms to 31 days"),
         (&many, "33 windows, above the limit of 32"),
+        ("name=a,top=1001", "choose 0 to 1000, 0 is no list"),
     ] {
         let error = text
             .parse::<SketchWish>()
@@ -212,5 +213,55 @@ fn sketches_are_bounded() {
             error.contains(&format!("{n} sketches are above the limit of 256")),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn a_sketch_lists_as_many_keys_as_it_says_or_all_do() {
+    let tops = |words: &[&str]| -> Vec<usize> {
+        let sketches = config(words).unwrap().all_sketches().unwrap();
+        sketches.iter().map(|sketch| sketch.top).collect()
+    };
+    let others = ["--sketch", "name=a,top=0;name=b,top=1000;name=c"];
+    assert_eq!(tops(&others), [100, 0, 1_000, 100]);
+    assert_eq!(
+        tops(&[&["--top", "7"][..], &others].concat()),
+        [7, 0, 1_000, 7]
+    );
+    assert_eq!(tops(&["--top", "0"]), [0]);
+    let own = ["--top", "7", "--sketch", "name=default,top=9;name=a"];
+    assert_eq!(tops(&own), [9, 7]);
+    // FNV with more than 4 rows cannot, so it does only where it is asked to, and says that it cannot.
+    assert_eq!(
+        tops(&["--compat", "--sketch", "name=a,depth=4;name=b,depth=5"]),
+        [0, 100, 0]
+    );
+    assert_eq!(tops(&["--compat", "--top", "5"]), [5]);
+    let asked = config(&["--compat", "--top", "5"]).unwrap();
+    let plan = |config: &NodeConfig| {
+        let sketches = config.all_sketches().unwrap();
+        let plan = sketches[0].top_plan(config.family, 2);
+        (plan.has_lists(), plan.memory_bytes() > 0)
+    };
+    assert_eq!(plan(&asked), (false, false));
+    assert_eq!(plan(&NodeConfig::default()), (true, true));
+    for (words, told) in [
+        (&["--top", "1001"][..], "0..=1000"),
+        (&["--top", "-1"], "invalid value '-1'"),
+        (
+            &["--sketch", "name=a,top=1001"],
+            "sketch a: 1001 largest keys are above the limit of 1000",
+        ),
+        (
+            &["--sketch", "name=default,top=9999"],
+            "above the limit of 1000",
+        ),
+        (
+            &["--sketch", "name=a,top=many"],
+            "top=\"many\" is not a number",
+        ),
+    ] {
+        let error = config(words).unwrap_err();
+        assert!(error.contains(told), "{words:?}: {error}");
     }
 }

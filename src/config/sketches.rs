@@ -10,15 +10,24 @@ use super::span::{self, SpanError};
 pub use rmbd_proto::cluster::SKETCHES_MAX;
 use rmbd_proto::{SketchName, SketchNameError};
 use rmbd_sketch::{Geometry, GeometryError, HashFamily};
-use rmbd_store::{WINDOWS_MAX, WindowPlan, WindowPlanError, ages_memory_bytes};
+use rmbd_store::{
+    TOP_DEFAULT, TOP_MAX, TopPlan, WINDOWS_MAX, WindowPlan, WindowPlanError, ages_memory_bytes,
+};
 
 /// Length of the window that a sketch has where nothing is said of windows.
 pub const DEFAULT_WINDOW_MS: u64 = 60_000;
 /// Confidence of a sketch of which only epsilon is given: it makes 4 rows.
 const DEFAULT_CONFIDENCE: f64 = 0.98;
 /// Keys of a sketch.
-pub(super) const SKETCH_KEYS: [&str; 6] =
-    ["name", "width", "depth", "epsilon", "confidence", "windows"];
+pub(super) const SKETCH_KEYS: [&str; 7] = [
+    "name",
+    "width",
+    "depth",
+    "epsilon",
+    "confidence",
+    "windows",
+    "top",
+];
 
 /// A sketch as a node keeps it.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +38,8 @@ pub struct SketchConfig {
     pub geometry: Geometry,
     /// Its windows, at most [`WINDOWS_MAX`], no two of the same length.
     pub windows: Vec<WindowPlan>,
+    /// Number of its largest keys that are listed, of all time and in each window, at most [`TOP_MAX`]; 0 is no lists.
+    pub top: usize,
 }
 
 /// Number of the arrays of cells of a sketch, of 4 bytes a cell each: the cell itself, its published copy, and the
@@ -55,6 +66,18 @@ impl SketchConfig {
         match learns_slices {
             true => ages_memory_bytes(self.geometry, &self.windows),
             false => 0,
+        }
+    }
+
+    /// Its lists of the largest keys, on a node of this hash and with so many data threads.
+    #[must_use]
+    pub fn top_plan(&self, family: HashFamily, threads: usize) -> TopPlan<'_> {
+        TopPlan {
+            top: self.top,
+            geometry: self.geometry,
+            family,
+            threads,
+            windows: &self.windows,
         }
     }
 
@@ -108,6 +131,8 @@ pub struct SketchWish {
     pub confidence: Option<f64>,
     /// Its windows; `None` is one of [`DEFAULT_WINDOW_MS`].
     pub windows: Option<Vec<WindowConfig>>,
+    /// Number of its largest keys that are listed; `None` is what the node's own option says.
+    pub top: Option<usize>,
 }
 
 /// Why sketches are not possible. Nothing was started.
@@ -216,6 +241,17 @@ pub enum SketchError {
         /// Their length.
         span_ms: u64,
     },
+    /// More keys are to be listed than can be.
+    #[error(
+        "sketch {name}: {top} largest keys are above the limit of {TOP_MAX} of a list: choose 0 to {TOP_MAX}, 0 is no \
+         list"
+    )]
+    TopTooLarge {
+        /// The sketch.
+        name: SketchName,
+        /// The number that was asked for.
+        top: usize,
+    },
     /// There are too many sketches.
     #[error(
         "{sketches} sketches are above the limit of {SKETCHES_MAX} of a node, `default` included: leave some out"
@@ -251,6 +287,7 @@ impl SketchWish {
             epsilon: None,
             confidence: None,
             windows: None,
+            top: None,
         }
     }
 
@@ -305,22 +342,23 @@ impl SketchWish {
         })
     }
 
-    /// The sketch with its windows.
+    /// The sketch with its windows. Where nothing is said of its largest keys, it lists [`TOP_DEFAULT`] if the hash can.
     ///
     /// # Errors
-    /// Fails for a size and for windows that are not possible.
+    /// Fails for a size, windows and lists that are not possible.
     pub fn plan(&self, family: HashFamily) -> Result<SketchConfig, SketchError> {
         let windows = self.windows.as_deref().unwrap_or(&[DEFAULT_WINDOW]);
-        plan(&self.name, self.geometry()?, windows, family)
+        plan(&self.name, self.geometry()?, windows, family, self.top)
     }
 }
 
-/// A sketch of this size with these windows.
+/// A sketch of this size with these windows, which lists so many keys.
 pub(super) fn plan(
     name: &SketchName,
     geometry: Geometry,
     windows: &[WindowConfig],
     family: HashFamily,
+    top: Option<usize>,
 ) -> Result<SketchConfig, SketchError> {
     if windows.len() > WINDOWS_MAX {
         return Err(SketchError::TooManyWindows {
@@ -349,11 +387,25 @@ pub(super) fn plan(
         }
         plans.push(plan);
     }
+    let top = top.unwrap_or_else(|| default_top(family, geometry));
+    if top > TOP_MAX {
+        let name = name.clone();
+        return Err(SketchError::TopTooLarge { name, top });
+    }
     Ok(SketchConfig {
         name: name.clone(),
         geometry,
         windows: plans,
+        top,
     })
+}
+
+/// How many keys are listed where nothing is said: none where the hash does not let it.
+pub(super) fn default_top(family: HashFamily, geometry: Geometry) -> usize {
+    match TopPlan::can_list(family, geometry) {
+        true => TOP_DEFAULT,
+        false => 0,
+    }
 }
 
 /// Checks the names of all sketches of a node, `default` included.
@@ -410,6 +462,7 @@ impl FromStr for SketchWish {
             epsilon: number(&values, "epsilon")?,
             confidence: number(&values, "confidence")?,
             windows: values.get("windows").map(|it| windows(it)).transpose()?,
+            top: number(&values, "top")?,
         })
     }
 }

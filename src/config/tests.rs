@@ -35,6 +35,7 @@ fn sketch(name: &str, geometry: Geometry, windows: &[(u64, Option<u64>)]) -> Ske
         name: name.parse().unwrap(),
         geometry,
         windows: windows.iter().map(plan).collect(),
+        top: TOP_DEFAULT,
     }
 }
 
@@ -198,6 +199,27 @@ fn every_option_is_heard() {
             "--trust 10.0.0.0/8,fd00::/8 --trust 192.0.2.1",
             NodeConfig {
                 trust: nets(&["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]),
+                ..default()
+            },
+        ),
+        (
+            "--show-keys 10.0.0.0/8,fd00::/8 --show-keys 192.0.2.1",
+            NodeConfig {
+                show_keys: nets(&["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]),
+                ..default()
+            },
+        ),
+        (
+            "--top 0",
+            NodeConfig {
+                top: Some(0),
+                ..default()
+            },
+        ),
+        (
+            "--top 1000",
+            NodeConfig {
+                top: Some(1_000),
                 ..default()
             },
         ),

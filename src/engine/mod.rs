@@ -16,6 +16,7 @@ pub mod limits;
 mod session;
 #[cfg(test)]
 mod tests;
+mod top;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use self::answer::{Answer, Bounds, Verdict};
 use self::limits::LimitBook;
 pub use self::limits::{LimitsAnswer, NamedLimits, Rule};
 pub use self::session::{LimitPart, LimitParts, Session, Tally};
+pub use self::top::TopAnswer;
 use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
 use rmbd_store::once::{BootChain, COOKIE_BYTES, Caller, OnceTable};
 use rmbd_store::{Boot, PardonBook, Registry, Replica, SketchIndex, TopBoard, WindowQuestion};
@@ -135,6 +137,9 @@ pub enum Refusal {
     /// A window that no ring of the sketch covers.
     #[error("the sketch keeps no window of which this is a part: ask which it keeps")]
     UnknownWindow,
+    /// The sketch lists none of its keys.
+    #[error("the sketch lists no keys: give it a top")]
+    NoTopList,
     /// There is no limit of this name.
     #[error("there is no limit of this name here")]
     UnknownLimit,

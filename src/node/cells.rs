@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::warn;
+
 use super::{NodeError, room};
 use crate::config::{NodeConfig, SketchConfig};
 use rmbd_io::cgroup::{GroupLimit, Groups};
 use rmbd_io::huge_pages;
 use rmbd_proto::{SketchNumber, Writer};
+use rmbd_sketch::HashFamily;
 use rmbd_store::{Memory, NamedSketch, Registry, Replica, ReplicaOptions, SliceId};
 
 /// Who writes the slices of a node.
@@ -33,6 +36,7 @@ pub(super) fn make_registry(
     let max_memory_bytes = max_memory_bytes(config, needed_bytes)?;
     let memory = Memory::new(max_memory_bytes);
     let make = |sketch: SketchConfig| {
+        warn_of_no_lists(&sketch, config.family, threads);
         let name = sketch.name;
         let is_default = name.number() == SketchNumber::DEFAULT;
         let options = ReplicaOptions {
@@ -53,7 +57,7 @@ pub(super) fn make_registry(
             memory: memory.clone(),
             threads,
             windows: sketch.windows,
-            top: 0,
+            top: sketch.top,
             audit: true,
             started: Duration::ZERO,
         };
@@ -65,6 +69,20 @@ pub(super) fn make_registry(
     };
     let sketches = sketches.into_iter().map(make);
     Ok(Registry::new(sketches.collect::<Result<_, NodeError>>()?)?)
+}
+
+/// Says so where lists of the largest keys were asked for that there cannot be.
+fn warn_of_no_lists(sketch: &SketchConfig, family: HashFamily, threads: usize) {
+    if sketch.top > 0 && !sketch.top_plan(family, threads).has_lists() {
+        warn!(
+            "the sketch {} lists no keys, although a top of {} was asked for: {} with {} rows cannot; use at most 4 \
+             rows or another --hash, or leave top out",
+            sketch.name,
+            sketch.top,
+            family.name(),
+            sketch.geometry.depth()
+        );
+    }
 }
 
 /// The most bytes that all cells may take.

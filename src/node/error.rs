@@ -40,7 +40,7 @@ pub enum NodeError {
     /// The sketch needs more memory than the machine has, or than its control group may use.
     #[error(
         "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and this process may use \
-         {usable_bytes} ({bound}): choose a smaller width or depth (-x, -y), or a larger epsilon"
+         {usable_bytes} ({bound}): choose a smaller width or depth (-x, -y), a larger epsilon, or a smaller --top"
     )]
     TooLarge {
         /// Bytes of the cells.
@@ -56,7 +56,7 @@ pub enum NodeError {
     /// The sketch needs more memory than `--max-memory`.
     #[error(
         "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and --max-memory is \
-         {max_bytes}: raise it, or choose a smaller width or depth (-x, -y)"
+         {max_bytes}: raise it, or choose a smaller width or depth (-x, -y) or a smaller --top"
     )]
     MaxMemory {
         /// Bytes of the cells.

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::crew::{Crew, Part};
 use crate::cluster_io::Participation;
-use crate::fronts::datagrams::ClientPort;
+use crate::fronts::datagrams::{Asks, ClientPort};
 use crate::fronts::http::{PendingOrder, StatusSource};
 use crate::legacy::LegacyPeers;
 use crate::shared::Shared;
@@ -15,7 +15,7 @@ use crate::snapshots::{Ordered, SnapshotDesk};
 use crate::status::{
     CompactStatus, Datagrams, Detail, DetailError, DetailQuestion, IoStatus, LimitStatus,
     LogStatus, Messages, NamedSketchStatus, ObservedThread, Replies, SketchStatus,
-    SnapshotFilesStatus, Status, tally_of,
+    SnapshotFilesStatus, Status, TopDocument, TopError, TopQuestion, tally_of,
 };
 use rmbd_io::Backend;
 use rmbd_proto::compact::Problem;
@@ -143,7 +143,7 @@ impl StatusSource for Overview {
             http: self.http.map(|address| address.to_string()),
             readiness,
             sketch: SketchStatus::of(replica),
-            sketches: NamedSketchStatus::all(engine.registry(), now),
+            sketches: NamedSketchStatus::all(engine, now),
             limits: LimitStatus::all(engine, now),
             pardons: engine.pardons().pardons().in_force(now) as u64,
             messages: Messages::default(),
@@ -173,6 +173,20 @@ impl StatusSource for Overview {
 
     fn is_trusted(&self, ip: IpAddr) -> bool {
         self.port.is_trusted(ip)
+    }
+
+    fn may_see_keys(&self, ip: IpAddr, is_by_proxy: bool) -> bool {
+        let asks = if is_by_proxy {
+            Asks::ByProxy
+        } else {
+            Asks::Himself
+        };
+        self.port.may_see_keys(ip, asks)
+    }
+
+    fn top(&self, question: &TopQuestion, shows_keys: bool) -> Result<TopDocument, TopError> {
+        let shared = self.shared();
+        question.answer(shared.engine(), shows_keys, shared.now())
     }
 
     fn order_snapshot(&self) -> Option<PendingOrder> {

@@ -65,7 +65,7 @@ fn announce(status: &Status) {
 fn ready_line(status: &Status) -> String {
     let (sketch, memory) = (&status.sketch, MemoryOfAll::of(status));
     format!(
-        "rmbd ready udp={} http={} cluster={} io={} threads={} sketch={}x{} hash={} memory={} cells={} windows={} sketches={}",
+        "rmbd ready udp={} http={} cluster={} io={} threads={} sketch={}x{} hash={} memory={} cells={} windows={} lists={} sketches={}",
         status.udp,
         status.http.as_deref().unwrap_or("off"),
         status.cluster.address.as_deref().unwrap_or("off"),
@@ -74,9 +74,10 @@ fn ready_line(status: &Status) -> String {
         sketch.depth,
         sketch.width,
         sketch.hash,
-        binary_size(memory.cells_bytes.saturating_add(memory.windows_bytes)),
+        binary_size(memory.all_bytes()),
         binary_size(memory.cells_bytes),
         binary_size(memory.windows_bytes),
+        binary_size(memory.lists_bytes),
         status.sketches.len(),
     )
 }
@@ -87,6 +88,8 @@ struct MemoryOfAll {
     cells_bytes: u64,
     /// Bytes of the snapshots of windows.
     windows_bytes: u64,
+    /// Bytes of the lists of the largest keys.
+    lists_bytes: u64,
 }
 
 impl MemoryOfAll {
@@ -98,7 +101,13 @@ impl MemoryOfAll {
         Self {
             cells_bytes: sum(&NamedSketchStatus::cells_memory_bytes),
             windows_bytes: sum(&NamedSketchStatus::windows_memory_bytes),
+            lists_bytes: sum(&|sketch| sketch.top.memory_bytes),
         }
+    }
+
+    fn all_bytes(&self) -> u64 {
+        let all = [self.cells_bytes, self.windows_bytes, self.lists_bytes];
+        all.into_iter().fold(0, u64::saturating_add)
     }
 }
 

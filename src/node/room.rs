@@ -79,7 +79,7 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
 }
 
 /// The bytes of each table of a sketch: those that have a number for each cell, the snapshots of its windows, the sums
-/// of growth that ages need, and what is counted exactly.
+/// of growth that ages need, the lists of its largest keys, and what is counted exactly.
 fn tables_of(
     sketch: &SketchConfig,
     family: HashFamily,
@@ -93,12 +93,14 @@ fn tables_of(
         std::iter::repeat_n(window.memory_bytes() / snapshots as u64, snapshots)
     });
     let ages = sketch.ages_memory_bytes(learns_slices);
+    let top = sketch.top_plan(family, threads).memory_bytes();
     let audit = AuditPlan {
         geometry: sketch.geometry,
         family,
         threads,
     };
-    cells.chain(snapshots).chain([ages, audit.memory_bytes()])
+    let audit = audit.memory_bytes();
+    cells.chain(snapshots).chain([ages, top, audit])
 }
 
 /// Bytes that are mapped for this many threads with a ring each.

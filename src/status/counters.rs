@@ -228,6 +228,9 @@ counters! {
         /// Number of questions for the list of sketches.
         #[serde(default)]
         sketches: Session,
+        /// Number of questions for the largest keys.
+        #[serde(default)]
+        top: Session,
     }
     datagrams: Datagrams {
         received: Thread = "rmbd_datagrams_received" "Datagrams that reached the data threads",
@@ -358,6 +361,7 @@ mod tests {
             hit_by_name: 8,
             pardon: 9,
             sketches: 10,
+            top: 12,
             repeats: 11,
         };
         let mut tally = Tally::default();
@@ -377,6 +381,7 @@ mod tests {
             ("hit_by_name", 8),
             ("pardon", 9),
             ("sketches", 10),
+            ("top", 12),
             ("sync", 0),
             ("peer", 0),
             ("ack", 0),

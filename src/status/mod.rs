@@ -14,6 +14,7 @@ mod sources;
 #[cfg(test)]
 pub(crate) mod testing;
 mod thread;
+mod top;
 
 use std::collections::BTreeMap;
 
@@ -36,6 +37,9 @@ pub use self::snapshot_files::{
 };
 pub(crate) use self::sources::{hex, tally_of};
 pub(crate) use self::thread::ObservedThread;
+pub use self::top::{
+    TopDocument, TopError, TopKeyDocument, TopListStatus, TopPart, TopQuestion, TopStatus,
+};
 
 /// A picture of a node. It is consistent enough: every counter is read once, and none goes backwards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,7 +120,8 @@ pub struct SketchStatus {
     /// Probability with which an estimate keeps the error bound.
     pub confidence: f64,
     /// Bytes of all cells: this node's, the copy that was published to other nodes, learnt slices, those of legacy
-    /// peers, the snapshots of windows, and exact counts. Pages that were never written cost nothing.
+    /// peers, and the snapshots of windows; of the lists of the largest keys, and of exact counts. Pages that were never
+    /// written cost nothing.
     pub memory_bytes: u64,
     /// Sum of all weights that were added on this node (N).
     pub total_weight: u64,

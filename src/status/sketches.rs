@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuditErrorsStatus, SketchStatus};
+use super::{AuditErrorsStatus, SketchStatus, TopStatus};
 use crate::engine::Engine;
 use crate::engine::limits::{Amount, NamedLimit};
-use rmbd_store::{
-    AuditFigures, NamedSketch, Reading, Registry, Replica, WindowPlan, WindowQuestion,
-};
+use rmbd_store::{AuditFigures, NamedSketch, Reading, Replica, WindowPlan, WindowQuestion};
 
 /// A sketch, and the windows that it keeps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +24,9 @@ pub struct NamedSketchStatus {
     pub known_weight: u64,
     /// Its windows.
     pub windows: Vec<WindowStatus>,
+    /// The lists of its largest keys, in numbers.
+    #[serde(default)]
+    pub top: TopStatus,
 }
 
 /// A window of a sketch.
@@ -101,11 +102,13 @@ impl NamedSketchStatus {
         windows.fold(0, u64::saturating_add)
     }
 
-    /// Bytes of all else: its own cells, those of others, and exact counts.
+    /// Bytes of all else but lists: its own cells, those of others, and exact counts.
     #[must_use]
     pub fn cells_memory_bytes(&self) -> u64 {
-        let windows = self.windows_memory_bytes();
-        self.sketch.memory_bytes.saturating_sub(windows)
+        let others = self
+            .windows_memory_bytes()
+            .saturating_add(self.top.memory_bytes);
+        self.sketch.memory_bytes.saturating_sub(others)
     }
 
     /// By how much an estimate exceeds the truth at most, with the sketch's confidence: `epsilon * known_weight`.
@@ -115,12 +118,17 @@ impl NamedSketchStatus {
     }
 
     /// All sketches, as they are now.
-    pub(crate) fn all(registry: &Registry, now: Duration) -> Vec<Self> {
-        let sketches = registry.sketches().iter();
-        sketches.map(|sketch| Self::of(sketch, now)).collect()
+    pub(crate) fn all(engine: &Engine, now: Duration) -> Vec<Self> {
+        let sketches = engine.registry().iter();
+        sketches
+            .map(|(index, sketch)| {
+                let top = TopStatus::of(engine.top(), index, &sketch.replica, now);
+                Self::of(sketch, top, now)
+            })
+            .collect()
     }
 
-    fn of(named: &NamedSketch, now: Duration) -> Self {
+    fn of(named: &NamedSketch, top: TopStatus, now: Duration) -> Self {
         let replica = &named.replica;
         let audits = replica.window_audits().into_iter();
         let audits = audits.chain(std::iter::repeat(None));
@@ -133,6 +141,7 @@ impl NamedSketchStatus {
             windows: windows
                 .map(|(plan, audit)| WindowStatus::of(replica, plan, audit, now))
                 .collect(),
+            top,
         }
     }
 }

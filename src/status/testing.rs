@@ -6,8 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmbd_proto::cluster::SliceId;
-use rmbd_sketch::{Geometry, HashFamily, Weight};
-use rmbd_store::{NamedSketch, Registry, Replica, ReplicaOptions, WindowPlan};
+use rmbd_sketch::{Geometry, HashFamily, KeyHash, Weight};
+use rmbd_store::once::{BootChain, OnceTable};
+use rmbd_store::{
+    Boot, NamedSketch, Registry, Replica, ReplicaOptions, SketchIndex, ToldKey, ToldList,
+    ToldLists, WindowPlan,
+};
 
 use super::{
     AmountStatus, AuditErrorsStatus, AuditStatus, ClusterStatus, CompactStatus, Datagrams, Detail,
@@ -15,8 +19,9 @@ use super::{
     LoadedSnapshotFile, LogStatus, MemberStatus, Messages, NamedSketchStatus, NewWriterStatus,
     OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness, Replies,
     SetAsideFile, SharedNodeStatus, SketchStatus, SliceStatus, SnapshotFilesStatus, Status,
-    ThreadStatus, WindowStatus,
+    ThreadStatus, TopDocument, TopError, TopListStatus, TopQuestion, TopStatus, WindowStatus,
 };
+use crate::engine::{Engine, EngineOptions};
 
 fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {
     NamedSketchStatus {
@@ -50,6 +55,29 @@ fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {
             error: weight / 100,
             audit: audit(2 * total_weight).errors,
         }],
+        top: TopStatus {
+            most: 100,
+            memory_bytes: 7 * total_weight,
+            age_s: Some(0.25),
+            lists: vec![
+                top_list(0, total_weight),
+                TopListStatus {
+                    complete_above: None,
+                    ..top_list(60_000, weight)
+                },
+            ],
+        },
+    }
+}
+
+fn top_list(window_ms: u64, total_weight: u64) -> TopListStatus {
+    TopListStatus {
+        window_ms,
+        keys: total_weight - 11,
+        named: total_weight - 13,
+        complete_above: Some(total_weight - 17),
+        certain: total_weight - 19,
+        total_weight: total_weight - 23,
     }
 }
 
@@ -128,6 +156,7 @@ pub(crate) fn status() -> Status {
             hit_by_name: 5_002,
             pardon: 1,
             sketches: 4,
+            top: 6,
         },
         datagrams: Datagrams {
             received: 5_511_002,
@@ -222,7 +251,49 @@ pub(crate) fn detail(question: &DetailQuestion) -> Result<Detail, DetailError> {
     Detail::of(question, replica, &origins, Duration::from_secs(1))
 }
 
+/// The largest keys of a node with the sketches `default` and `logins`, of which the former lists at most 3 keys and
+/// the latter none. It is one second old, and its lists half a second.
+pub(crate) fn top(question: &TopQuestion, shows_keys: bool) -> Result<TopDocument, TopError> {
+    let default = named_sketch("default", &[60_000], b"", 3);
+    let logins = named_sketch("logins", &[60_000], b"", 0);
+    let options = EngineOptions {
+        boot: Boot(1),
+        earlier: BootChain::default(),
+        max_weight: Weight::MAX,
+        once: Arc::new(OnceTable::new(1, &[7; 32])),
+    };
+    let engine = Engine::new(Registry::new(vec![default, logins]).unwrap(), &options);
+    let told = ToldLists {
+        made: Duration::from_millis(500),
+        lists: vec![told_list(None), told_list(Some(60_000))],
+    };
+    engine.top().tell(SketchIndex::DEFAULT, told);
+    question.answer(&engine, shows_keys, Duration::from_secs(1))
+}
+
+fn told_list(span_ms: Option<u64>) -> ToldList {
+    let names = [Some(&b"<b>apple</b>"[..]), Some(b"\xff\0"), None];
+    let key = |(name, n): (Option<&[u8]>, u64)| ToldKey {
+        hash: KeyHash::of_halves([n; 2]),
+        name: name.map(Box::from),
+        estimate: 100 - n,
+        certain: 90 - n,
+        by_node: vec![(0xaa, 50), (0xbb, 40 - n)],
+    };
+    ToldList {
+        span_ms,
+        keys: names.into_iter().zip(1..).map(key).collect(),
+        total_weight: 1_000,
+        complete_above: 7,
+        is_incomplete: span_ms.is_some(),
+    }
+}
+
 fn sketch_of(name: &str, spans_ms: &[u64], key: &[u8]) -> NamedSketch {
+    named_sketch(name, spans_ms, key, 0)
+}
+
+fn named_sketch(name: &str, spans_ms: &[u64], key: &[u8], top: usize) -> NamedSketch {
     let (geometry, family) = (Geometry::new(1024, 4).unwrap(), HashFamily::Fnv);
     let plan = |&span_ms| WindowPlan::new(span_ms, None, None, geometry, family).unwrap();
     let own = SliceId {
@@ -232,6 +303,7 @@ fn sketch_of(name: &str, spans_ms: &[u64], key: &[u8]) -> NamedSketch {
     let replica = Replica::try_open(ReplicaOptions {
         own,
         windows: spans_ms.iter().map(plan).collect(),
+        top,
         ..ReplicaOptions::new(geometry, family)
     });
     let replica = replica.unwrap();

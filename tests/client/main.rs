@@ -6,6 +6,7 @@ mod asynchronous;
 mod blocking;
 mod limits;
 mod names;
+mod top;
 
 use std::time::Duration;
 

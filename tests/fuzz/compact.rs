@@ -49,13 +49,15 @@ fn operation() -> impl Strategy<Value = Vec<u8>> {
             _ => [kind].into_iter().chain(key).chain(numbers).collect(),
         }
     });
-    prop_oneof![older, newer_operation(), limits()]
+    let top = prop::array::uniform3(any_number());
+    let top = top.prop_map(|numbers| [vec![13], numbers.map(varint).concat()].concat());
+    prop_oneof![older, newer_operation(), limits(), top]
 }
 
 /// Of one key.
 fn newer_operation() -> impl Strategy<Value = Vec<u8>> {
     let name = prop::collection::vec(any::<u8>(), 0..20);
-    (8..14_u8, name, any_key(), any_number(), 0..3_u8).prop_map(
+    (8..15_u8, name, any_key(), any_number(), 0..3_u8).prop_map(
         |(code, name, key, number, flags)| {
             let key = [varint(key.len() as u64), key].concat();
             let name = [vec![name.len() as u8], name].concat();
@@ -158,11 +160,33 @@ fn replies() -> impl Strategy<Value = Vec<u8>> {
 /// Answers with a length as a varint, of about the size that they need.
 fn newer_answer() -> impl Strategy<Value = Vec<u8>> {
     let content = prop::collection::vec(any::<u8>(), 0..40);
-    let content = prop_oneof![content, sketches()];
-    (8..14_u8, content).prop_map(|(code, content)| {
-        let code = if content.len() > 60 { 10 } else { code };
-        [vec![code], varint(content.len() as u64), content].concat()
-    })
+    let content = (8..15_u8, content);
+    let sketches = sketches().prop_map(|content| (10, content));
+    let top = top().prop_map(|content| (13, content));
+    prop_oneof![2 => content, 1 => sketches, 1 => top]
+        .prop_map(|(code, content)| [vec![code], varint(content.len() as u64), content].concat())
+}
+
+/// The content of a list of the largest keys.
+fn top() -> impl Strategy<Value = Vec<u8>> {
+    let name = prop::option::of(prop::collection::vec(any::<u8>(), 0..20));
+    let grown = prop::collection::vec(any::<u8>(), 0..3);
+    let numbers = prop::array::uniform2(any_number());
+    let entry = (numbers, name, grown).prop_map(|(numbers, name, grown)| {
+        let length = name.as_ref().map_or(0, |name| name.len() as u64 + 1);
+        let numbers = numbers.map(varint).concat();
+        [numbers, varint(length), name.unwrap_or_default(), grown].concat()
+    });
+    let fixed = any::<[u8; 29]>();
+    (fixed, any_number(), prop::collection::vec(entry, 0..4)).prop_map(
+        |(fixed, listed, entries)| {
+            let entries = entries
+                .iter()
+                .flat_map(|entry| [&varint(entry.len() as u64)[..], entry].concat());
+            let head = fixed.into_iter().chain(varint(listed));
+            head.chain(entries).collect()
+        },
+    )
 }
 
 /// The content of a list.

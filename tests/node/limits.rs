@@ -560,6 +560,11 @@ fn check_reply(sent: &[u8], received: &[u8], weight_max: u64) {
             Answer::Window(window) => window.estimate,
             Answer::Limits(verdict) | Answer::HitByName(verdict) => verdict.estimate,
             Answer::Info(_) | Answer::Sketches(_) => 0,
+            Answer::Top(top) => top
+                .entries()
+                .map(|it| it.estimate)
+                .max()
+                .unwrap_or_default(),
             Answer::Pardon { .. } | Answer::Cookie(_) => panic!("{}", what()),
         };
         assert!(estimate <= weight_max, "{estimate}: {}", what());

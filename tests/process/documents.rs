@@ -35,12 +35,15 @@ fn no_document_has_a_number_that_a_reader_may_round() {
     let documents = [
         ("/status", node.get("/status").unwrap()),
         ("/detail", node.get("/detail?key=k&window=60s").unwrap()),
+        ("/top", node.get("/top?detail=1").unwrap()),
     ];
     let commands = [
         "snapshot now --json",
         "status --json",
         "members --json",
         "sketches --json",
+        "top --json",
+        "top --window 60s --json",
         "count k --json",
         "count k --bounds --json",
         "count k --detail --json",

@@ -102,6 +102,9 @@ class NaiveNode:
         names = ["default", "logins", "pages", *(f"sketch-{n:030}" for n in range(40))]
         self.sketches = {sketch_number(name): name for name in names}
         self.room = 0
+        self.editions = 1
+        self.changes = 0
+        """Lists that are made between two parts of one."""
         self.repeats = 0
         self.requests = 0
         # Hears only itself, and keeps the port while the node is down.
@@ -220,6 +223,8 @@ class NaiveNode:
             return self._limits(reader, sequence, repeated)
         if kind == _wire.SKETCHES:
             return self._list(reader.varint())
+        if kind == _wire.TOP:
+            return self._top(sketch, reader.varint(), reader.varint(), reader.varint())
         if kind == _wire.HIT_BY_NAME:
             name, key = reader.take(reader.number(1)), reader.take(reader.varint())
             if name != b"logins-a-minute":
@@ -324,6 +329,26 @@ class NaiveNode:
                 break
             content += _wire.varint(len(entry)) + entry
         return bytes((_wire.SKETCHES,)) + _wire.varint(len(content)) + content
+
+    def _top(self, sketch: int, window_ms: int, first: int, most: int) -> bytes:
+        """Lists what is counted. All that is asked for from ``changes`` on is of another list."""
+        self._check_window(window_ms)
+        if sketch == sketch_number("pages"):
+            raise Stopped("no_top_list")
+        of = sketch.to_bytes(4, "little") if sketch else b""
+        counts = [(n, key[len(of) :]) for key, n in self.counts.items() if key.startswith(of)]
+        counts.sort(reverse=True)
+        self.editions += self.changes
+        content = bytes((2 if window_ms else 0,)) + self.editions.to_bytes(8, "little")
+        content += (250).to_bytes(4, "little") + (3).to_bytes(8, "little")
+        content += sum(n for n, _ in counts).to_bytes(8, "little") + _wire.varint(len(counts))
+        for n, key in counts[first : first + most]:
+            name = b"\0" if window_ms else _wire.varint(len(key) + 1) + key
+            entry = _wire.varint(n) + _wire.varint(n // 2) + name
+            if len(content) + len(entry) + 5 > self.room:
+                break
+            content += _wire.varint(len(entry)) + entry
+        return bytes((_wire.TOP,)) + _wire.varint(len(content)) + content
 
     def _check_window(self, window_ms: int) -> None:
         if window_ms not in (0, 60_000):

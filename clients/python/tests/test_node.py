@@ -87,6 +87,29 @@ class RealNode(unittest.TestCase):
                         call()
                     self.assertEqual(raised.exception.problem, name)
 
+    def test_largest_keys(self) -> None:
+        options = ("--top", "3", "--sketch", "name=plain,top=0", "--hash", "xxh3")
+        with Node(*options) as node, Client(node.address, timeout=30) as client:
+            end = time.monotonic() + 30
+            while True:
+                client.add_many({"apple": 5, b"\xff\x00": 3, "": 1})
+                top = client.top()
+                if [key.key for key in top.keys] == [b"apple", b"\xff\x00", b""]:
+                    break
+                self.assertLess(time.monotonic(), end, top)
+                time.sleep(0.1)
+            self.assertFalse(top.redacted or top.mixed)
+            self.assertTrue(all(key.certain <= key.estimate for key in top.keys))
+            self.assertLessEqual(top.keys[0].estimate, top.total_weight)
+            self.assertEqual(len(client.sketch("default").top(2, window="60s").keys), 2)
+            for problem, call in (
+                ("no_top_list", lambda: client.sketch("plain").top()),
+                ("unknown_window", lambda: client.top(window="5s")),
+            ):
+                with self.assertRaises(Refused) as raised:
+                    call()
+                self.assertEqual(raised.exception.problem, problem)
+
     def test_asyncio(self) -> None:
         async def run(address: str) -> None:
             async with AsyncClient(address, timeout=30) as client:

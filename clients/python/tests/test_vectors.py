@@ -6,7 +6,7 @@ import unittest
 from typing import Any, Callable
 
 from rmbd import Bounds, Count, Hit, Info, Verdict, WindowCount, _legacy, _wire
-from rmbd._answers import Pardon, Sketches, SketchInfo, Window
+from rmbd._answers import Pardon, Sketches, SketchInfo, TopKey, TopPart, Window
 
 from .support import vectors
 
@@ -36,6 +36,7 @@ def operation(described: dict[str, Any]) -> bytes:
             described["name"].encode(), key, described["weight"]
         ),
         "pardon": lambda: _wire.pardon(described["name"].encode(), key, described["for_ms"]),
+        "top": lambda: _wire.top(described["window_ms"], described["first"], described["most"]),
     }
     return encoded[described["op"]]()
 
@@ -67,6 +68,18 @@ def sketches(fields: dict[str, Any]) -> Sketches:
     return Sketches(fields["total"], listed)
 
 
+def top(fields: dict[str, Any]) -> TopPart:
+    keys = [
+        TopKey(
+            None if one["name"] is None else bytes.fromhex(one["name"]),
+            one["estimate"],
+            one["certain"],
+        )
+        for one in fields.pop("entries")
+    ]
+    return TopPart(keys=keys, **fields)
+
+
 def answer(described: dict[str, Any]) -> object:
     fields = dict(described)
     kind = fields.pop("answer")
@@ -74,6 +87,8 @@ def answer(described: dict[str, Any]) -> object:
         return verdict(fields)
     if kind == "sketches":
         return sketches(fields)
+    if kind == "top":
+        return top(fields)
     if kind == "pardon":
         return Pardon(**fields)
     if kind == "window":

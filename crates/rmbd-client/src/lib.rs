@@ -14,7 +14,8 @@
 //!
 //! **Sketches and limits.** [`Client::sketch`] and [`AsyncClient::sketch`] give a handle with all questions about one
 //! sketch: adds and counts, counts within a [`Window`], and whether something is within its [`Limits`]. The handle
-//! takes a deadline, and what holds where nobody answers ([`OnFailure`]).
+//! takes a deadline, and what holds where nobody answers ([`OnFailure`]). It also tells which keys are the largest
+//! ([`TopQuestion`]).
 //!
 //! Many operations share a datagram, and as many datagrams are under way as the network and the node take.
 //!
@@ -44,6 +45,7 @@ mod questions;
 mod route;
 mod server;
 mod sketches;
+mod top;
 
 // Adding without a socket, and the client that blocks.
 mod adder;
@@ -76,5 +78,6 @@ pub use self::server::Server;
 pub use self::sketch::AsyncSketch;
 pub use self::sketch::Sketch;
 pub use self::sketches::{SketchInfo, SketchWindow};
+pub use self::top::{Top, TopKey, TopQuestion};
 pub use rmbd_proto::compact::KEY_BYTES_MAX;
 pub use rmbd_proto::{SketchName, SketchNameError};

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use rmbd_client::{
     AsyncClient, Client, ClientError, ClientOptions, Decided, Fate, Limit, Limits, OnFailure,
-    Window,
+    TopQuestion, Window,
 };
 use rmbd_proto::compact::{
     self, COUNT_ANSWER_BYTES, HASH_XXH3, LIMITS_ANSWER_BYTES, Operation, PARDON_ANSWER_BYTES,
     Problem, REPLY_HEAD_BYTES, RETRY_NEVER_MS, ReplyHead, SketchEntry, SketchWindow,
-    SketchesWriter, Verdict, WINDOW_ANSWER_BYTES, WindowAnswer, reply_bytes_max,
+    SketchesWriter, TopEntry, TopHead, TopWriter, Verdict, WINDOW_ANSWER_BYTES, WindowAnswer,
+    reply_bytes_max,
 };
 use rmbd_proto::{Boot, SketchName, SketchNumber, Writer};
 
@@ -28,6 +29,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// For what is never answered.
 const SOON: Duration = Duration::from_millis(30);
 const SKETCHES: u64 = 40;
+const TOP_KEYS: u64 = 60;
 
 /// A node without a memory: each answer is made of its question.
 struct FakeNode {
@@ -170,6 +172,12 @@ fn answer(
             Ok(out.to_vec())
         }
         Operation::Sketches { first } => Ok(sketches(first, room)),
+        Operation::Top { .. } if sketch == SketchNumber::DEFAULT => Err(Problem::NoTopList),
+        Operation::Top {
+            window_ms,
+            first,
+            most,
+        } => Ok(top(window_ms, first, most, room)),
         other => panic!("{other:?}"),
     }
 }
@@ -211,6 +219,37 @@ fn sketches(first: u64, room: usize) -> Vec<u8> {
             break;
         }
     }
+    let bytes = writer.finish();
+    out.truncate(bytes);
+    out
+}
+
+/// Keys of any lengths, of which every seventh has no name.
+fn name_of_key(n: u64) -> Option<Vec<u8>> {
+    (n % 7 != 6).then(|| vec![n as u8; (n * n % 1_025) as usize])
+}
+
+fn top(window_ms: u64, first: u64, most: u64, room: usize) -> Vec<u8> {
+    let mut out = vec![0; room];
+    let head = TopHead {
+        incomplete: true,
+        redacted: window_ms > 0,
+        edition: 5,
+        age_ms: 250,
+        complete_above: 17,
+        total_weight: window_ms,
+        listed: TOP_KEYS,
+    };
+    let mut writer = TopWriter::new(&mut out, &head).unwrap();
+    let wanted = (first..TOP_KEYS).take(most as usize);
+    let pushed = wanted.take_while(|&n| {
+        writer.push(&TopEntry {
+            estimate: 10_000 - n,
+            certain: n,
+            name: name_of_key(n).as_deref(),
+        })
+    });
+    assert!(pushed.count() > 0 || first >= TOP_KEYS || most == 0);
     let bytes = writer.finish();
     out.truncate(bytes);
     out
@@ -275,6 +314,21 @@ macro_rules! every_call {
             assert_eq!(sketch.name, format!("sketch-{n:030}"));
             assert_eq!((sketch.fingerprint, sketch.windows.len()), (n as u64, n % 3));
         }
+
+        // Names of up to 1 024 bytes make many parts of it.
+        let whole = client.sketch("logins").unwrap().top(TopQuestion::ALL)$(.$wait)?.unwrap();
+        let names: Vec<_> = whole.keys.iter().map(|key| key.name.clone()).collect();
+        assert_eq!(names, (0..TOP_KEYS).map(name_of_key).collect::<Vec<_>>());
+        assert!(whole.keys.iter().zip(0..).all(|(key, n)| key.certain == n));
+        assert_eq!((whole.listed, whole.complete_above), (TOP_KEYS, Some(17)));
+        assert_eq!((whole.incomplete, whole.redacted, whole.mixed), (true, false, false));
+        assert_eq!(whole.age, Some(Duration::from_millis(250)));
+        let minute = TopQuestion::first(30).within(MINUTE);
+        let part = client.sketch("logins").unwrap().top(minute)$(.$wait)?.unwrap();
+        assert_eq!((part.keys.len(), part.complete_above), (30, Some(9_971)));
+        assert_eq!((part.total_weight, part.redacted), (60_000, true));
+        let none = client.top(TopQuestion::ALL)$(.$wait)?.unwrap_err();
+        assert!(matches!(none, ClientError::Problem { problem: Problem::NoTopList, .. }));
 
         let none = client.limits(&Limits::count([]))$(.$wait)?.unwrap_err();
         assert!(matches!(none, ClientError::LimitParts { parts: 0 }));

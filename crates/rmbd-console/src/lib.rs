@@ -72,6 +72,11 @@ pub fn missing() -> Missing {
     queue().missing()
 }
 
+/// Whether standard output is a terminal, so that results are shown and not kept.
+pub fn shows_results() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// Whether standard error is a terminal, so that a person may be watching.
 pub fn is_watched() -> bool {
     io::stderr().is_terminal()

@@ -1,7 +1,7 @@
 //! The lists of the largest keys as the control thread told them last, for everybody who answers questions.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rmbd_sketch::KeyHash;
@@ -11,7 +11,15 @@ use crate::registry::{Registry, SketchIndex};
 
 /// The told lists of all sketches of a node. The control thread tells them again and again; any thread looks at them.
 #[derive(Debug)]
-pub struct TopBoard(Box<[Editions<ToldLists>]>);
+pub struct TopBoard(Box<[Told]>);
+
+/// What is told of one sketch.
+#[derive(Debug, Default)]
+struct Told {
+    editions: Editions<ToldLists>,
+    /// Earlier lists that somebody may still look at: whoever tells frees them, and never a thread that looks.
+    earlier: Mutex<Vec<Arc<ToldLists>>>,
+}
 
 /// A session's view of a [`TopBoard`].
 #[derive(Debug, Default)]
@@ -34,6 +42,8 @@ pub struct ToldList {
     pub span_ms: Option<u64>,
     /// The keys, those with the largest counts first, at most [`TOP_MAX`](crate::TOP_MAX).
     pub keys: Vec<ToldKey>,
+    /// N: all weight that was counted (in the window), on all nodes. Counts are shares of it.
+    pub total_weight: u64,
     /// Every key of which more than this was counted (in the window) is in this list, as far as what was counted has
     /// arrived here, unless [as many keys](Self::keys) as it may have are larger. [`u64::MAX`] if nothing is known.
     pub complete_above: u64,
@@ -60,14 +70,19 @@ impl TopBoard {
     /// A board for all sketches of a registry, of which nothing is told yet.
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
-        Self(registry.iter().map(|_| Editions::default()).collect())
+        Self(registry.iter().map(|_| Told::default()).collect())
     }
 
     /// Tells other lists of a sketch.
     pub fn tell(&self, sketch: SketchIndex, lists: ToldLists) {
         if let Some(told) = self.0.get(sketch.get()) {
             let lists = Arc::new(lists);
-            let _: Result<(), Infallible> = told.change(|_| Ok(lists));
+            let before = told.editions.get();
+            let _: Result<(), Infallible> = told.editions.change(|_| Ok(lists));
+            let mut earlier = told.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+            earlier.push(before);
+            // Nobody begins to look at these any more. A view has one of them at most, so they are few.
+            earlier.retain(|lists| Arc::strong_count(lists) > 1);
         }
     }
 
@@ -75,17 +90,24 @@ impl TopBoard {
     #[must_use]
     pub fn lists(&self, sketch: SketchIndex) -> Arc<ToldLists> {
         let told = self.0.get(sketch.get());
-        told.map(Editions::get).unwrap_or_default()
+        told.map(|told| told.editions.get()).unwrap_or_default()
     }
 }
 
 impl TopView {
-    /// The lists of a sketch as they were told last. No references are counted as long as they stay the same.
+    /// A view that has room for all sketches already, so that no look allocates.
+    #[must_use]
+    pub fn of(board: &TopBoard) -> Self {
+        Self(board.0.iter().map(|_| Seen::default()).collect())
+    }
+
+    /// The lists of a sketch as they were told last. No references are counted as long as they stay the same, and lists
+    /// that are seen no more are freed by whoever tells.
     pub fn lists<'v>(&'v mut self, board: &TopBoard, sketch: SketchIndex) -> &'v Arc<ToldLists> {
         let sketches = board.0.len().max(1);
         self.0.resize_with(sketches, Seen::default);
         let at = sketch.get() % sketches;
-        self.0[at].current(&board.0[at])
+        self.0[at].current(&board.0[at].editions)
     }
 }
 
@@ -119,6 +141,7 @@ mod tests {
             let list = ToldList {
                 span_ms: Some(1_000),
                 keys: Vec::new(),
+                total_weight: 70,
                 complete_above: 7,
                 is_incomplete: false,
             };
@@ -132,5 +155,33 @@ mod tests {
             assert_eq!(board.lists(logins).list(None), None);
         }
         assert_eq!(*board.lists(SketchIndex::DEFAULT), ToldLists::default());
+    }
+
+    #[test]
+    fn who_tells_frees_what_nobody_looks_at() {
+        let geometry = Geometry::new(16, 2).unwrap();
+        let replica = Replica::try_new(geometry, HashFamily::Fnv, 0).unwrap();
+        let registry = Registry::of_default(Arc::new(replica));
+        let board = TopBoard::new(&registry);
+        let mut views = [TopView::of(&board), TopView::of(&board)];
+        let sketch = SketchIndex::DEFAULT;
+        let earlier = || board.0[0].earlier.lock().unwrap().len();
+        for n in 1..20 {
+            let made = Duration::from_secs(n);
+            let lists = Vec::new();
+            board.tell(sketch, ToldLists { made, lists });
+            // Each view may have an earlier one; the one that was told last waits for the next.
+            assert!(earlier() <= views.len(), "{}", earlier());
+            let view = &mut views[(n % 2) as usize];
+            let seen = Arc::clone(view.lists(&board, sketch));
+            assert_eq!(seen.made, made);
+            let before = seen;
+            board.tell(sketch, ToldLists::default());
+            let _ = view.lists(&board, sketch);
+            assert_eq!(Arc::strong_count(&before), 2, "the board has it, too");
+        }
+        drop(views);
+        board.tell(sketch, ToldLists::default());
+        assert_eq!(earlier(), 0);
     }
 }

@@ -288,6 +288,12 @@ impl Replica {
         self.lists.as_ref().map_or(0, |lists| lists.top())
     }
 
+    /// Bytes of the lists of the largest keys, which are a part of [`memory_bytes`](Self::memory_bytes).
+    #[must_use]
+    pub fn top_memory_bytes(&self) -> u64 {
+        self.lists.as_ref().map_or(0, |lists| lists.memory_bytes())
+    }
+
     /// Notes weight that was added by somebody who has no table of candidates.
     pub(super) fn note_unlisted(&self, weight: u64) {
         if let Some(lists) = &self.lists

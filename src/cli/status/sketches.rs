@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use super::{audit, bytes, printable, sampled};
 use crate::cli::asked::time;
 use crate::config::span_text;
-use crate::status::{AmountStatus, LimitStatus, NamedSketchStatus, Status};
+use crate::status::{AmountStatus, LimitStatus, NamedSketchStatus, Status, TopStatus};
 
 /// A line for each sketch, its audit, each window, each limit, and each limit whose error is large, and one for
 /// pardons.
@@ -26,13 +26,14 @@ fn write_sketch(named: &NamedSketchStatus, out: &mut String) -> fmt::Result {
     let (name, sketch) = (printable(&named.name), &named.sketch);
     writeln!(
         out,
-        "sketch     {name} {}x{} {}, {} (cells {}, windows {}), N {}, at most {:.1} too high{}{}",
+        "sketch     {name} {}x{} {}, {} (cells {}, windows {}, lists {}), N {}, at most {:.1} too high{}{}",
         sketch.depth,
         sketch.width,
         printable(&sketch.hash),
         bytes(sketch.memory_bytes),
         bytes(named.cells_memory_bytes()),
         bytes(named.windows_memory_bytes()),
+        bytes(named.top.memory_bytes),
         named.known_weight,
         named.promised_error(),
         sampled(sketch),
@@ -55,6 +56,32 @@ fn write_sketch(named: &NamedSketchStatus, out: &mut String) -> fmt::Result {
             window.weight,
             window.error,
             audit::of_window(window)
+        )?;
+    }
+    write_top(&name, &named.top, out)
+}
+
+/// A line for each list of the largest keys.
+fn write_top(name: &str, top: &TopStatus, out: &mut String) -> fmt::Result {
+    if top.most == 0 {
+        return Ok(());
+    }
+    if top.lists.is_empty() {
+        return writeln!(out, "top        {name} of all time, no list is made yet");
+    }
+    for list in &top.lists {
+        let whole = match list.window_ms {
+            0 => "of all time".to_owned(),
+            ms => format!("in {}", time(ms)),
+        };
+        let complete = match list.complete_above {
+            Some(above) => format!("complete above {above}"),
+            None => "not complete".to_owned(),
+        };
+        writeln!(
+            out,
+            "top        {name} {whole}, {} keys of at most {}, {} named, certain {} of N {}, {complete}",
+            list.keys, top.most, list.named, list.certain, list.total_weight
         )?;
     }
     Ok(())

@@ -5,7 +5,15 @@ use super::place::{FileError, Place, Places};
 use crate::config::sketches::{SKETCHES_MAX, SketchError, SketchWish, WindowConfig};
 use crate::config::span;
 
-const KEYS: [&str; 6] = ["name", "width", "depth", "epsilon", "confidence", "window"];
+const KEYS: [&str; 7] = [
+    "name",
+    "width",
+    "depth",
+    "epsilon",
+    "confidence",
+    "window",
+    "top",
+];
 const WINDOW_KEYS: [&str; 3] = ["span", "step", "width"];
 
 /// A sketch of a file.
@@ -61,6 +69,7 @@ fn sketch(places: &Places<'_>, table: &Value<'_>) -> Result<PlacedSketch, FileEr
             ),
             None => None,
         },
+        top: fields.parsed("top")?,
     };
     Ok(PlacedSketch {
         place: fields.place(),

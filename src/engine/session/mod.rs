@@ -12,12 +12,13 @@ use super::batches::Batches;
 use super::limits::LimitView;
 use super::{
     Admitted, Allowed, Engine, Info, Limit, MadeCookie, NamedLimits, Numbered, REQUEST_WEIGHT_MAX,
-    Refusal, Turn,
+    Refusal, TopAnswer, Turn,
 };
 use rmbd_sketch::{Exhausted, Weight};
 use rmbd_store::once::{Admission, COOKIE_BYTES, OnceTable};
 use rmbd_store::{
-    Batch, Estimate, PardonView, Reading, Replica, SketchIndex, SketchNumber, WindowQuestion,
+    Batch, Estimate, PardonView, Reading, Replica, SketchIndex, SketchNumber, TopView,
+    WindowQuestion,
 };
 
 /// One thread's way into the sketches. It allocates when it is made, and never again. Its calls, in the order in
@@ -28,8 +29,8 @@ use rmbd_store::{
 /// 3. [`admit`](Self::admit) where it asks for exactly-once: the [`Turn`] that comes of it goes with each operation.
 ///    All other requests have [`Turn::First`],
 /// 4. for each operation [`weigh`](Self::weigh) and [`window`](Self::window), which refuse what is not taken, then
-///    [`add`](Self::add), [`hit`](Self::hit), [`count`](Self::count), [`bounds`](Self::bounds) or
-///    [`info`](Self::info),
+///    [`add`](Self::add), [`hit`](Self::hit), [`count`](Self::count), [`bounds`](Self::bounds),
+///    [`info`](Self::info) or [`top`](Self::top),
 /// 5. [`finish`](Self::finish), before anybody is told that something was done. Many requests may share one.
 ///
 /// Operations are applied in their order: an answer has in it all of its key before, and nothing behind it. Each
@@ -80,6 +81,7 @@ pub struct Session<T: Copy> {
     /// The limits with names of the hits that wait.
     named: Arc<NamedLimits>,
     pardons: PardonView,
+    top: TopView,
 }
 
 /// How often a session did what. These numbers only ever grow; each has a line of the same name in the table of
@@ -106,6 +108,8 @@ pub struct Tally {
     pub hit_by_name: u64,
     /// Pardons.
     pub pardon: u64,
+    /// Questions for the largest keys.
+    pub top: u64,
     /// Requests that had been applied before.
     pub repeats: u64,
 }
@@ -143,6 +147,7 @@ impl<T: Copy> Session<T> {
         Self {
             batches: Batches::new(default, others),
             max_weight: engine.max_weight,
+            top: TopView::of(&engine.top),
             engine,
             tally: Tally::default(),
             cookie: None,
@@ -404,6 +409,17 @@ impl<T: Copy> Session<T> {
     /// Counts a question for the list of sketches, which the [registry](Engine::registry) has.
     pub fn sketches(&mut self) {
         self.tally.sketches += 1;
+    }
+
+    /// The largest keys of a sketch, of all time (0) or in a whole window that it keeps, as they were told last.
+    ///
+    /// # Errors
+    /// [`Refusal::NoTopList`], [`Refusal::UnknownWindow`].
+    pub fn top(&mut self, sketch: SketchIndex, window_ms: u64) -> Result<TopAnswer<'_>, Refusal> {
+        self.tally.top += 1;
+        let lists = self.top.lists(&self.engine.top, sketch);
+        let replica = self.engine.registry.replica(sketch);
+        TopAnswer::find(lists, replica, window_ms)
     }
 
     /// Answers what was asked, and shows everybody what was added.

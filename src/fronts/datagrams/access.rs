@@ -4,16 +4,30 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// `--allow` and `--trust`.
+/// `--allow`, `--trust` and `--show-keys`.
 #[derive(Debug)]
 pub(super) struct Access {
     allow: Vec<IpNet>,
     trust: Vec<IpNet>,
+    show_keys: Vec<IpNet>,
+}
+
+/// How somebody asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asks {
+    /// From the address that is seen.
+    Himself,
+    /// By way of a proxy, whose address is seen.
+    ByProxy,
 }
 
 impl Access {
-    pub(super) fn new(allow: Vec<IpNet>, trust: Vec<IpNet>) -> Self {
-        Self { allow, trust }
+    pub(super) fn new(allow: Vec<IpNet>, trust: Vec<IpNet>, show_keys: Vec<IpNet>) -> Self {
+        Self {
+            allow,
+            trust,
+            show_keys,
+        }
     }
 
     /// May use the client port at all: everybody, or who is listed (whoever is trusted is, too).
@@ -24,6 +38,13 @@ impl Access {
     /// May send `peer` and `sync`: loopback, and who is listed.
     pub(super) fn is_trusted(&self, ip: IpAddr) -> bool {
         ip.to_canonical().is_loopback() || lists(&self.trust, ip)
+    }
+
+    /// May see the names of keys: loopback, and who is listed. A proxy on this host speaks for anybody, so that it has
+    /// to be listed itself.
+    pub(super) fn may_see_keys(&self, ip: IpAddr, asks: Asks) -> bool {
+        let is_here = ip.to_canonical().is_loopback() && asks == Asks::Himself;
+        is_here || lists(&self.show_keys, ip)
     }
 }
 
@@ -38,9 +59,12 @@ fn lists(nets: &[IpNet], ip: IpAddr) -> bool {
 mod tests {
     use super::*;
 
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
     fn access(allow: &[&str], trust: &[&str]) -> Access {
-        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        Access::new(nets(allow), nets(trust))
+        Access::new(nets(allow), nets(trust), Vec::new())
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -72,6 +96,28 @@ mod tests {
         ] {
             assert_eq!(closed.may_use(ip(text)), may_use, "{text}");
             assert_eq!(closed.is_trusted(ip(text)), is_trusted, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_for_loopback_and_who_is_listed() {
+        let shown = |show_keys: &[&str], text, asks| {
+            // Trust is for orders, and shows no keys.
+            let access = Access::new(Vec::new(), nets(&["10.9.0.0/16"]), nets(show_keys));
+            access.may_see_keys(ip(text), asks)
+        };
+        for (show_keys, text, himself, by_proxy) in [
+            (&[][..], "127.0.0.1", true, false),
+            (&[], "::1", true, false),
+            (&[], "::ffff:127.0.0.1", true, false),
+            (&[], "10.9.0.1", false, false),
+            (&["10.1.0.0/16"], "10.1.2.3", true, true),
+            (&["10.1.0.0/16"], "::ffff:10.1.2.3", true, true),
+            (&["10.1.0.0/16"], "10.2.0.1", false, false),
+            (&["127.0.0.1/32"], "127.0.0.1", true, true),
+        ] {
+            assert_eq!(shown(show_keys, text, Asks::Himself), himself, "{text}");
+            assert_eq!(shown(show_keys, text, Asks::ByProxy), by_proxy, "{text}");
         }
     }
 }

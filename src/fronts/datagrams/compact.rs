@@ -197,6 +197,7 @@ pub(super) fn problem(refused: Refusal) -> Problem {
     match refused {
         Refusal::UnknownSketch => Problem::UnknownSketch,
         Refusal::UnknownWindow => Problem::UnknownWindow,
+        Refusal::NoTopList => Problem::NoTopList,
         Refusal::UnknownLimit => Problem::UnknownLimit,
         Refusal::TakesOnce => Problem::TakesOnce,
         Refusal::WeightTooLarge => Problem::WeightTooLarge,

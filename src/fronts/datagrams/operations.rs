@@ -5,17 +5,18 @@
 
 use std::time::Duration;
 
+use super::access::Asks;
 use super::answers::{Answers, ReplySlot};
 use super::compact::problem;
 use super::{ClientPort, Desk};
 use crate::engine::{
-    Admitted, Answer, Bounds, Limit, LimitPart, LimitParts, LimitsAnswer, Verdict,
+    Admitted, Answer, Bounds, Limit, LimitPart, LimitParts, LimitsAnswer, TopAnswer, Verdict,
 };
 use rmbd_proto::compact::{
     self, BOUNDS_ANSWER_BYTES, BoundsAnswer, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3,
     INFO_BEHIND_COOKIE_BYTES, Info, LIMITS_ANSWER_BYTES, Limits, Operation, PARDON_ANSWER_BYTES,
-    Problem, RETRY_NEVER_MS, SketchEntry, SketchWindow, SketchesWriter, WINDOW_ANSWER_BYTES,
-    WindowAnswer,
+    Problem, RETRY_NEVER_MS, SketchEntry, SketchWindow, SketchesWriter, TopEntry, TopHead,
+    TopWriter, WINDOW_ANSWER_BYTES, WindowAnswer,
 };
 use rmbd_sketch::HashFamily;
 use rmbd_store::{Estimate, NamedSketch, Reading, SketchIndex, WindowQuestion, once};
@@ -78,6 +79,11 @@ impl Desk {
             Operation::Pardon { name, key, for_ms } => {
                 self.pardon(port, (name, key), Duration::from_millis(for_ms))?;
             }
+            Operation::Top {
+                window_ms,
+                first,
+                most,
+            } => self.tell_top(port, sketch, window_ms, (first, most))?,
         }
         Ok(())
     }
@@ -295,6 +301,54 @@ impl Desk {
             (has_any || !asks).then(|| writer.finish())
         });
         told.ok_or(Problem::ReplyTooLarge)
+    }
+}
+
+impl Desk {
+    /// Writes as many of the largest keys as fit, at most so many, from position `first` on.
+    fn tell_top(
+        &mut self,
+        port: &ClientPort,
+        sketch: SketchIndex,
+        window_ms: u64,
+        (first, most): (u64, u64),
+    ) -> Result<(), Problem> {
+        let now = self.now(port);
+        let is_redacted = !port.may_see_keys(self.from, Asks::Himself);
+        let told = self.session.top(sketch, window_ms).map_err(problem)?;
+        let head = head_of(&told, is_redacted, now);
+        let [first, most] = [first, most].map(|it| usize::try_from(it).unwrap_or(usize::MAX));
+        let written = self.answers.write_rest(|room| {
+            let mut writer = TopWriter::new(room, &head)?;
+            let mut wanted = told.list.keys.iter().skip(first).take(most);
+            let (asks, mut has_any) = (wanted.len() > 0, false);
+            while wanted.next().is_some_and(|key| {
+                let name = key.name.as_deref().filter(|_| !is_redacted);
+                writer.push(&TopEntry {
+                    estimate: key.estimate,
+                    certain: key.certain,
+                    name,
+                })
+            }) {
+                has_any = true;
+            }
+            // As with sketches, an answer without the entry that was asked for would be asked for again and again.
+            (has_any || !asks).then(|| writer.finish())
+        });
+        written.ok_or(Problem::ReplyTooLarge)
+    }
+}
+
+/// What is told of a whole list.
+fn head_of(told: &TopAnswer<'_>, redacted: bool, now: Duration) -> TopHead {
+    TopHead {
+        incomplete: told.list.is_incomplete,
+        redacted,
+        edition: told.edition(),
+        age_ms: u32::try_from(told.age(now).as_millis()).unwrap_or(u32::MAX),
+        complete_above: told.complete_above(usize::MAX),
+        total_weight: told.list.total_weight,
+        listed: told.list.keys.len() as u64,
     }
 }
 

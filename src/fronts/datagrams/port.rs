@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::access::Access;
+use super::access::{Access, Asks};
 use super::hand_off::HandOff;
 use crate::config::NodeConfig;
 use crate::shared::Shared;
@@ -48,7 +48,11 @@ impl ClientPort {
             shared,
             address: socket.map_or_else(|| ([0; 4], 0).into(), |socket| socket.local_addr()),
             sender: socket.cloned(),
-            access: Access::new(config.allow.clone(), config.trust.clone()),
+            access: Access::new(
+                config.allow.clone(),
+                config.trust.clone(),
+                config.show_keys.clone(),
+            ),
             layout,
             rare: HandOff::new(rare_message_bytes(layout)),
             awaits_answers: AtomicBool::new(false),
@@ -77,6 +81,11 @@ impl ClientPort {
     /// Whether this address may give orders, such as `peer` and `sync`.
     pub(crate) fn is_trusted(&self, ip: IpAddr) -> bool {
         self.access.is_trusted(ip)
+    }
+
+    /// Whether whoever asks from this address may see the names of keys.
+    pub(crate) fn may_see_keys(&self, ip: IpAddr, asks: Asks) -> bool {
+        self.access.may_see_keys(ip, asks)
     }
 
     /// The rare messages' way from the data threads to the control thread.

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Json, Response};
 use thiserror::Error;
 
 use super::Source;
+use super::query::{ParameterError, parameters};
 use crate::config::{SpanError, parse_span};
 use crate::status::DetailQuestion;
 use rmbd_proto::SketchNameError;
@@ -43,24 +44,9 @@ enum QueryError {
     SketchName(#[from] SketchNameError),
 }
 
-/// Parses a query of `key=` and, in any order, `window=` and `sketch=`, with percent-encoded bytes (RFC 3986, 2.1). A
-/// plus is a plus.
+/// Parses a query of `key=` and, in any order, `window=` and `sketch=`.
 fn question(query: &str) -> Result<DetailQuestion, QueryError> {
-    let [mut key, mut window, mut sketch] = [const { None }; 3];
-    for parameter in query.split('&') {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let (name, place) = match name {
-            "key" => ("key", &mut key),
-            "window" => ("window", &mut window),
-            "sketch" => ("sketch", &mut sketch),
-            "" if query.is_empty() => break,
-            _ => return Err(QueryError::Parameter),
-        };
-        let value = percent_decoded(value).ok_or(QueryError::Encoding)?;
-        if place.replace(value).is_some() {
-            return Err(QueryError::Twice(name));
-        }
-    }
+    let [key, window, sketch] = parameters(query, ["key", "window", "sketch"])?;
     let key = key.ok_or(QueryError::NoKey)?;
     if key.len() > KEY_BYTES_MAX {
         return Err(QueryError::KeyTooLong);
@@ -74,22 +60,14 @@ fn question(query: &str) -> Result<DetailQuestion, QueryError> {
     })
 }
 
-fn percent_decoded(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
+impl From<ParameterError> for QueryError {
+    fn from(error: ParameterError) -> Self {
+        match error {
+            ParameterError::Unknown => Self::Parameter,
+            ParameterError::Twice(name) => Self::Twice(name),
+            ParameterError::Encoding => Self::Encoding,
         }
-        let ([high, low], after) = rest.split_first_chunk()?;
-        // Both digits are at most 15.
-        decoded.push((digit(high)? * 16 + digit(low)?) as u8);
-        rest = after;
     }
-    Some(decoded)
 }
 
 #[cfg(test)]

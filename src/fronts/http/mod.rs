@@ -9,6 +9,7 @@
 //! | `/readyz` | 200 while the data threads serve and the first full sync is done or given up, else 503 |
 //! | `POST /snapshot` | has a snapshot file written, and answers when it is durable, see [`SnapshotOrder`](crate::status::SnapshotOrder); 500 where that fails, 202 and a number where it takes long, 404 without a folder for it |
 //! | `/detail?key=` | a key's count by origin as JSON ([`Detail`]); the key percent-encoded, so that it may be any bytes. `&window=60s` adds its count in a window, and `&sketch=` asks another sketch than `default`. 400 for what is no question, 404 for a sketch or window that there is not |
+//! | `/top?` | the largest keys as JSON ([`TopDocument`]), of all time; `sketch=`, `window=60s` and `k=10` ask for others, and `detail=1` for the parts of each node. Names are told to loopback and to the networks of `--show-keys` only, and not by way of a proxy that is not in them. 400 and 404 as above |
 //!
 //! All others answer only `GET` and `HEAD`; no request changes what a node counts. Orders are taken from loopback and
 //! trusted networks only, and neither from the pages of a browser nor by way of a proxy. A request by a name that does
@@ -21,10 +22,12 @@ mod connections;
 mod detail;
 mod hosts;
 mod orders;
+mod query;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod top;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,7 +46,9 @@ use tokio::net::TcpListener;
 use self::connections::Limits;
 pub use self::hosts::Hosts;
 pub use self::orders::PendingOrder;
-use crate::status::{Detail, DetailError, DetailQuestion, Readiness, Status};
+use crate::status::{
+    Detail, DetailError, DetailQuestion, Readiness, Status, TopDocument, TopError, TopQuestion,
+};
 
 /// The source of the picture of the node that [`serve`] needs once for each answer.
 pub trait StatusSource: Send + Sync {
@@ -55,6 +60,17 @@ pub trait StatusSource: Send + Sync {
     /// # Errors
     /// [`DetailError`] says what the node has not: the sketch, or the window.
     fn detail(&self, question: &DetailQuestion) -> Result<Detail, DetailError>;
+
+    /// The largest keys of a sketch, with their names or without. It is called like [`status`](Self::status).
+    ///
+    /// # Errors
+    /// [`TopError`] says what the node has not: the sketch, the window, or lists of the sketch.
+    fn top(&self, question: &TopQuestion, shows_keys: bool) -> Result<TopDocument, TopError>;
+
+    /// Whether whoever asks from this address may see the names of keys. Who asks by way of a proxy has its address.
+    fn may_see_keys(&self, _: IpAddr, _is_by_proxy: bool) -> bool {
+        false
+    }
 
     /// The failure of the node in one line, if there is one.
     fn failure(&self) -> Option<String> {
@@ -109,6 +125,7 @@ fn router(source: Arc<dyn StatusSource>, hosts: Hosts) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/detail", get(detail::detail))
+        .route("/top", get(top::top))
         .route("/snapshot", post(orders::snapshot))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -126,8 +143,8 @@ const PAGE: &str = include_str!("page.html");
 /// The policy of the page: it may run its own script, use its own style (both named by the SHA-256 of their text, so
 /// that nothing that gets into the page by a trick runs), and ask this node.
 const PAGE_POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-fEmHX0LqXEUgawNsTLJCYmL8V9lwfqy4asMHL+h9roE='; \
-     style-src 'sha256-fUrswrbyNUl1vaJeuJX2HkVRT8FJwpRhTfMUrytRMcA='; \
+     script-src 'sha256-CaByxW47MqGIua3NJ+eO3x1Ohw2L+QeddLjhLXXrf6Y='; \
+     style-src 'sha256-NcOrtKeH2hAsvU3A9wB4YJrMPnyiKiUZd/HQuUJk1Hw='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 async fn status(State(source): Source) -> Json<Status> {
@@ -177,7 +194,7 @@ async fn readyz(State(source): Source) -> (StatusCode, String) {
 async fn not_found() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
-        "not found: there are / /status /metrics /healthz /readyz /detail?key=&window=&sketch= and POST /snapshot\n",
+        "not found: there are / /status /metrics /healthz /readyz /detail?key=&window=&sketch= /top?sketch=&window=&k=&detail= and POST /snapshot\n",
     )
 }
 

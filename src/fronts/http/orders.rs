@@ -18,6 +18,8 @@ use crate::status::{PendingSnapshotOrder, SnapshotOrder};
 const ORDER_LIMIT: Duration = Duration::from_secs(45);
 /// What proxies add that do not know the standard's header.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// What shows that a request came by way of a proxy.
+const OF_PROXIES: [HeaderName; 3] = [FORWARDED, VIA, X_FORWARDED_FOR];
 
 /// An order that is being carried out.
 #[derive(Debug)]
@@ -53,8 +55,13 @@ pub(super) async fn snapshot(
 /// What shows that somebody else than the asker wants it. A browser that is on this host has loopback's trust, and so
 /// has a proxy.
 fn foreign(headers: &HeaderMap) -> Option<HeaderName> {
-    let names = [ORIGIN, FORWARDED, VIA, X_FORWARDED_FOR];
+    let names = [ORIGIN].into_iter().chain(OF_PROXIES);
     names.into_iter().find(|name| headers.contains_key(name))
+}
+
+/// Whether a proxy asks for somebody else.
+pub(super) fn is_by_proxy(headers: &HeaderMap) -> bool {
+    OF_PROXIES.iter().any(|name| headers.contains_key(name))
 }
 
 fn refusal(why: &str) -> Response {
@@ -122,6 +129,7 @@ mod tests {
             let mut headers = headers.clone();
             let name: HeaderName = name.parse().unwrap();
             headers.insert(name.clone(), HeaderValue::from_static("null"));
+            assert_eq!(is_by_proxy(&headers), name != ORIGIN);
             assert_eq!(foreign(&headers), Some(name));
         }
     }

@@ -5,8 +5,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{PendingOrder, StatusSource};
-use crate::status::testing::{detail, status};
-use crate::status::{Detail, DetailError, DetailQuestion, Readiness, SnapshotOrder, Status};
+use crate::status::testing::{detail, status, top};
+use crate::status::{
+    Detail, DetailError, DetailQuestion, Readiness, SnapshotOrder, Status, TopDocument, TopError,
+    TopQuestion,
+};
 
 /// A source whose status is always the same, but for its readiness.
 #[derive(Debug)]
@@ -14,7 +17,7 @@ pub(crate) struct Fake {
     pub(crate) ready: AtomicBool,
     pub(crate) readiness: Mutex<Readiness>,
     pub(crate) failure: Mutex<Option<String>>,
-    /// Whom it trusts, if it keeps anything.
+    /// Whom it trusts, if it keeps anything, and to whom it shows keys.
     pub(crate) trusted: Option<IpAddr>,
 }
 
@@ -45,6 +48,14 @@ impl StatusSource for Fake {
 
     fn detail(&self, question: &DetailQuestion) -> Result<Detail, DetailError> {
         detail(question)
+    }
+
+    fn top(&self, question: &TopQuestion, shows_keys: bool) -> Result<TopDocument, TopError> {
+        top(question, shows_keys)
+    }
+
+    fn may_see_keys(&self, ip: IpAddr, is_by_proxy: bool) -> bool {
+        self.trusted == Some(ip) && !is_by_proxy
     }
 
     fn is_trusted(&self, ip: IpAddr) -> bool {

@@ -1,6 +1,7 @@
 //! The control thread: rare messages, rounds to legacy peers, the cluster, HTTP and signals. Its waits (for names, or
 //! for slow HTTP clients) never hold up a data thread.
 
+mod listing;
 mod once;
 mod passes;
 mod sampling;
@@ -12,6 +13,7 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use tokio::sync::mpsc;
 use tracing::info;
 
+use self::listing::Listing;
 use self::once::OnceWatch;
 use self::passes::Passes;
 use self::sampling::Sampling;
@@ -113,6 +115,8 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
         .transpose()?;
     let sampling = Sampling::new(Arc::clone(overview.shared()), sampling_seed);
     let sampling = crew.task(Part::Sampling, |leave| sampling.run(leave));
+    let listing = Listing::new(Arc::clone(overview.shared()), &publisher);
+    let listing = crew.task(Part::Listing, |leave| listing.run(leave));
     let publisher = publish(&crew, Arc::clone(overview.shared()), publisher)?;
     let rounds = {
         let (overview, mut once) = (Arc::clone(&overview), OnceWatch::default());
@@ -135,6 +139,7 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
     // Nothing is ever sent: this waits until the last data thread has dropped its sender.
     let _ = data_ended.recv().await;
     sampling.end().await;
+    listing.end().await;
     rounds.end().await;
     publisher.end().await;
     if let Some(http) = http {

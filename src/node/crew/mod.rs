@@ -73,6 +73,8 @@ parts! {
     Passes, "the task that goes over the cells", true;
     /// The task that samples what sketches err by.
     Sampling, "the task that samples errors", true;
+    /// The task that lists the largest keys.
+    Listing, "the task that lists the largest keys", true;
     /// The task of the cluster's socket.
     Cluster, "the task of the cluster", true;
     /// The task that accepts connections.

@@ -8,7 +8,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
 use super::Page;
-use crate::status::{LikelyErrorStatus, LimitStatus, NamedSketchStatus, WindowStatus};
+use crate::status::{
+    LikelyErrorStatus, LimitStatus, NamedSketchStatus, TopListStatus, WindowStatus,
+};
 
 impl Page<'_> {
     pub(super) fn sketches(&mut self, sketches: &[NamedSketchStatus]) -> fmt::Result {
@@ -43,7 +45,60 @@ impl Page<'_> {
             "By how much an estimate in the window may exceed the truth now: epsilon * weight",
             sketches,
             |window| window.error,
-        )
+        )?;
+        self.top(sketches)
+    }
+
+    /// The lists of the largest keys, in numbers: keys are never labels.
+    fn top(&mut self, sketches: &[NamedSketchStatus]) -> fmt::Result {
+        /// Name, help and value of a family.
+        type Family = (
+            &'static str,
+            &'static str,
+            fn(&TopListStatus) -> Option<u64>,
+        );
+        let families: [Family; 5] = [
+            (
+                "rmbd_sketch_top_keys",
+                "Keys in the list of the largest, by sketch and window in milliseconds (0 is all time)",
+                |list| Some(list.keys),
+            ),
+            (
+                "rmbd_sketch_top_keys_named",
+                "Keys in the list of the largest of which the names are known",
+                |list| Some(list.named),
+            ),
+            (
+                "rmbd_sketch_top_complete_above",
+                "Every key of which more was counted is in the list of the largest",
+                |list| list.complete_above,
+            ),
+            (
+                "rmbd_sketch_top_certain",
+                "Sum of what was certainly added to the largest keys",
+                |list| Some(list.certain),
+            ),
+            (
+                "rmbd_sketch_top_weight",
+                "Sum of all weights, of all keys, when the list of the largest was made",
+                |list| Some(list.total_weight),
+            ),
+        ];
+        for (name, help, value) in families {
+            let mut family = self
+                .0
+                .encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for sketch in sketches {
+                for list in &sketch.top.lists {
+                    let window_ms = list.window_ms.to_string();
+                    let labels = [("sketch", sketch.name.as_str()), ("window", &window_ms)];
+                    if let Some(value) = value(list) {
+                        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What is promised of the error of each sketch, and beside it what was sampled.

@@ -8,7 +8,8 @@ use rmbd_cluster::seal::{
     Channel, HEADER_BYTES, KeyFileError, KeyRing, Openers, OpenersOptions, Sealer,
 };
 use rmbd_proto::cluster::{
-    self, AgedGroup, CatalogueLine, DigestEntry, Frame, PardonEntry, Purpose, SliceId,
+    self, AgedGroup, CatalogueLine, DigestEntry, Frame, PardonEntry, Purpose, SliceId, TopEntry,
+    TopName, TopVersion,
 };
 use rmbd_proto::{Boot, SketchNumber};
 
@@ -44,6 +45,12 @@ type NaiveAged = (u64, Vec<Cell>, Vec<u64>);
 /// A pardon's limit, key, numbers (count, giver, left and kept) and credits.
 type NaivePardon = (u64, Vec<u8>, [u64; 4], Vec<u64>);
 
+/// Versions from and to, whether it is complete, weight, and bounds of a list of largest keys.
+type NaiveTopHead = (u64, u64, bool, u64, Vec<(u64, u64)>);
+
+/// Place, version, form, key, lists, and what is certain.
+type NaiveTopEntry = (u64, u64, u8, Vec<u8>, u64, u64);
+
 #[derive(Debug, PartialEq)]
 enum Seen {
     NoHead,
@@ -77,6 +84,10 @@ enum Seen {
     Pardons(Vec<NaivePardon>),
     PardonSums(Vec<(u64, u64)>),
     PardonsAsked(u64),
+    TopSum(u64),
+    TopOffered(Vec<(Slice, u64, u64)>),
+    TopAsked(Vec<(Slice, u64, u64)>),
+    Top(Slice, NaiveTopHead, Vec<NaiveTopEntry>),
     UnknownSketch(Slice),
     Malformed(u8),
 }
@@ -184,6 +195,20 @@ fn our_frame(frame: Frame<'_>) -> Seen {
             Seen::PardonSums(all(sums.map(|(bucket, sum)| (bucket as u64, sum))))
         }
         Frame::PardonsAsked { buckets } => Seen::PardonsAsked(buckets.into()),
+        Frame::TopSum { sum } => Seen::TopSum(sum),
+        Frame::TopOffered { lists } => Seen::TopOffered(all(lists.map(our_top_version))),
+        Frame::TopAsked { lists } => Seen::TopAsked(all(lists.map(our_top_version))),
+        Frame::Top { slice, list } => {
+            let head = list.head();
+            let bounds = head.bounds.iter().map(|bound| (bound.span_ms, bound.above));
+            let bounds = bounds.collect();
+            let head = (head.from, head.to, head.is_complete, head.weight, bounds);
+            Seen::Top(
+                our_slice(slice),
+                head,
+                all(list.entries().map(our_top_entry)),
+            )
+        }
         Frame::UnknownSketch { slice } => Seen::UnknownSketch(our_slice(slice)),
         Frame::DigestAsked => Seen::DigestAsked,
         Frame::SectionsAsked { slice, first } => {
@@ -231,6 +256,21 @@ fn our_pardon(pardon: PardonEntry<'_>) -> NaivePardon {
     (pardon.limit.0, pardon.key.to_vec(), numbers, credits)
 }
 
+fn our_top_version(list: TopVersion) -> (Slice, u64, u64) {
+    (our_slice(list.slice), list.version, list.complete)
+}
+
+fn our_top_entry(entry: TopEntry<'_>) -> NaiveTopEntry {
+    let (form, key) = match entry.key {
+        TopName::Gone => (0, Vec::new()),
+        TopName::Hash(halves) => (1, halves.map(u64::to_le_bytes).concat()),
+        TopName::Name(name) => (2, name.to_vec()),
+        TopName::AsBefore => (3, Vec::new()),
+    };
+    let (place, changed) = (entry.place.into(), entry.changed);
+    (place, changed, form, key, entry.lists, entry.certain)
+}
+
 fn our_purpose(purpose: Purpose) -> u8 {
     match purpose {
         Purpose::Membership => 0,
@@ -276,7 +316,7 @@ fn naive(payload: &[u8], cells: u32) -> Vec<Seen> {
             bytes: &body,
             at: 0,
         };
-        if !matches!(kind, 1..=24 | 30..=34) || body.is_of_a_later_purpose(kind) {
+        if !matches!(kind, 1..=24 | 30..=38) || body.is_of_a_later_purpose(kind) {
             continue;
         }
         let Some(frame) = body.frame(kind, cells.into()) else {
@@ -360,7 +400,7 @@ impl Naive<'_> {
     }
 
     fn frame(&mut self, kind: u8, cells: u64) -> Option<Seen> {
-        let is_of_a_slice = matches!(kind, 2..=4 | 7..=11 | 17 | 20..=24);
+        let is_of_a_slice = matches!(kind, 2..=4 | 7..=11 | 17 | 20..=24 | 38);
         let mut start = Naive {
             bytes: self.bytes,
             at: self.at,
@@ -403,6 +443,23 @@ impl Naive<'_> {
                 }))
             }
             34 => Seen::PardonsAsked(self.fixed(4)?),
+            35 => Seen::TopSum(self.fixed(8)?),
+            36 => Seen::TopOffered(self.top_versions()),
+            37 => Seen::TopAsked(self.top_versions()),
+            38 => {
+                let slice = self.slice()?;
+                let (from, to, weight) = (self.varint()?, self.varint()?, self.varint()?);
+                let is_complete = self.byte()? % 2 == 1;
+                let bytes = self.long()?;
+                let mut bounds = Naive {
+                    bytes: &bytes,
+                    at: 0,
+                };
+                let mut bounds = bounds.list(|naive| Some((naive.varint()?, naive.varint()?)));
+                bounds.truncate(33);
+                let head = (from, to, is_complete, weight, bounds);
+                Seen::Top(slice, head, self.list(Self::top_entry))
+            }
             15 => Seen::Contact(self.byte().filter(|&byte| byte < 2)?),
             16 => Seen::ContactAnswered(self.byte().filter(|&byte| byte < 2)?),
             17 => Seen::NotHeld(self.slice()?),
@@ -478,6 +535,38 @@ impl Naive<'_> {
             credits.push(if at < told { entry.varint()? } else { 0 });
         }
         Some((limit, key, numbers, credits))
+    }
+
+    fn top_versions(&mut self) -> Vec<(Slice, u64, u64)> {
+        self.list(|naive| {
+            let bytes = naive.entry()?;
+            let mut line = Naive {
+                bytes: &bytes,
+                at: 0,
+            };
+            Some((line.slice()?, line.varint()?, line.varint()?))
+        })
+    }
+
+    fn top_entry(&mut self) -> Option<NaiveTopEntry> {
+        let bytes = self.long()?;
+        let mut entry = Naive {
+            bytes: &bytes,
+            at: 0,
+        };
+        let place = entry.varint().filter(|&place| place < 8192)?;
+        let (changed, form) = (entry.varint()?, entry.byte()?);
+        let key = match form {
+            0 | 3 => Vec::new(),
+            1 => (0..16).map(|_| entry.byte()).collect::<Option<_>>()?,
+            2 => entry.long().filter(|name| name.len() <= 1024)?,
+            _ => return None,
+        };
+        let (lists, certain) = match form {
+            0 => (0, 0),
+            _ => (entry.varint()?, entry.varint()?),
+        };
+        Some((place, changed, form, key, lists, certain))
     }
 
     fn hashes(&mut self) -> Vec<u64> {

@@ -26,6 +26,7 @@ enum Seen {
     Sketches(u64),
     HitByName(Vec<u8>, Vec<u8>, u64),
     Pardon(Vec<u8>, Vec<u8>, u64),
+    Top([u64; 3]),
     Stopped(Problem, bool),
 }
 
@@ -76,6 +77,11 @@ fn ours(datagram: &[u8]) -> Vec<Seen> {
         Ok(Operation::Pardon { name, key, for_ms }) => {
             Seen::Pardon(name.to_vec(), key.to_vec(), for_ms)
         }
+        Ok(Operation::Top {
+            window_ms,
+            first,
+            most,
+        }) => Seen::Top([window_ms, first, most]),
         Err(stopped) => Seen::Stopped(stopped.problem, stopped.asks),
     }));
     seen
@@ -203,6 +209,7 @@ impl Naive<'_> {
             10 => Ok(Seen::Sketches(self.varint()?)),
             11 => Ok(Seen::HitByName(self.name()?, self.key()?, self.varint()?)),
             12 => Ok(Seen::Pardon(self.name()?, self.key()?, self.varint()?)),
+            13 => Ok(Seen::Top([self.varint()?, self.varint()?, self.varint()?])),
             _ => Err(Problem::UnknownOperation),
         }
     }
@@ -254,8 +261,12 @@ enum SeenReply {
     Verdict(u8, [bool; 5], u8, [u64; 2], [u32; 2]),
     Pardon(u64),
     Sketches(u64, Vec<SeenSketch>),
+    Top([bool; 2], [u64; 5], Vec<SeenKey>),
     Broken,
 }
+
+/// Estimate, certain, and the name.
+type SeenKey = ([u64; 2], Option<Vec<u8>>);
 
 #[derive(Debug, PartialEq)]
 struct SeenSketch {
@@ -333,6 +344,22 @@ fn our_reply(datagram: &[u8]) -> Vec<SeenReply> {
                     .collect(),
             });
             SeenReply::Sketches(sketches.total, entries.collect())
+        }
+        Ok(Answer::Top(top)) => {
+            let head = top.head;
+            let numbers = [
+                head.edition,
+                head.age_ms.into(),
+                head.complete_above,
+                head.total_weight,
+                head.listed,
+            ];
+            let entries = top.entries().map(|entry| {
+                let numbers = [entry.estimate, entry.certain];
+                (numbers, entry.name.map(<[u8]>::to_vec))
+            });
+            let flags = [head.incomplete, head.redacted];
+            SeenReply::Top(flags, numbers, entries.collect())
         }
         Err(_) => SeenReply::Broken,
     }));
@@ -430,8 +457,39 @@ impl Naive<'_> {
                 SeenReply::Sketches(total, entries)
             }
             12 => SeenReply::Pardon(self.fixed(8)?),
+            13 => {
+                let flags = self.byte()?;
+                let bits = [flags % 2 == 1, flags / 2 % 2 == 1];
+                let numbers = [
+                    self.fixed(8)?,
+                    self.fixed(4)?,
+                    self.fixed(8)?,
+                    self.fixed(8)?,
+                    self.varint()?,
+                ];
+                let mut entries = Vec::new();
+                while self.at < self.datagram.len() {
+                    let length = self.varint()?;
+                    let entry = self.string(length)?;
+                    let mut entry = Naive {
+                        datagram: &entry,
+                        at: 0,
+                    };
+                    entries.push(entry.key_of_list()?);
+                }
+                SeenReply::Top(bits, numbers, entries)
+            }
             _ => return Ok(None),
         }))
+    }
+
+    fn key_of_list(&mut self) -> Result<SeenKey, Problem> {
+        let numbers = [self.varint()?, self.varint()?];
+        let name = match self.varint()? {
+            0 => None,
+            more => Some(self.string(more - 1)?),
+        };
+        Ok((numbers, name))
     }
 
     fn sketch(&mut self) -> Result<SeenSketch, Problem> {

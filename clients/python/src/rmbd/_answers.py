@@ -160,4 +160,51 @@ class Sketches(NamedTuple):
     """As many as fitted."""
 
 
-Answer = Union[Count, Hit, Bounds, Info, WindowCount, Verdict, Pardon, Sketches]
+class TopKey(NamedTuple):
+    """One of the largest keys of a sketch."""
+
+    key: Optional[bytes]
+    """``None`` if the node does not know its name, or does not show it."""
+    estimate: int
+    """Never below the truth for what arrived, and is known at the node."""
+    certain: int
+    """What certainly was added to it: never above the truth."""
+
+
+class Top(NamedTuple):
+    """The largest keys of a sketch, as the node listed them."""
+
+    keys: list[TopKey]
+    """Those with the largest estimates first."""
+    complete_above: Optional[int]
+    """Every key of which more than this was counted is in ``keys``; ``None`` if nothing is known."""
+    total_weight: int
+    """N: all weight that was counted (in the window) when the list was made, of all keys."""
+    listed: int
+    """How many keys the node lists; it may be more than were asked for."""
+    age: Optional[float]
+    """Seconds since the list was made; ``None`` if none is made yet, as in the first second of a node."""
+    incomplete: bool
+    """All nodes together may have more: something that others counted is not here, or the node has not been
+    here for the whole window."""
+    redacted: bool
+    """The node shows this client no names (its ``--show-keys``)."""
+    mixed: bool
+    """The node made other lists faster than all parts of one came: a key may be here twice, or lack."""
+
+
+class TopPart(NamedTuple):
+    """A part of a list of the largest keys."""
+
+    edition: int
+    age_ms: int
+    complete_above: int
+    total_weight: int
+    listed: int
+    incomplete: bool
+    redacted: bool
+    keys: list[TopKey]
+    """As many as fitted."""
+
+
+Answer = Union[Count, Hit, Bounds, Info, WindowCount, Verdict, Pardon, Sketches, TopPart]

@@ -18,6 +18,8 @@ from ._answers import (
     Pardon,
     Sketches,
     SketchInfo,
+    Top,
+    TopPart,
     Verdict,
     WindowCount,
 )
@@ -133,6 +135,10 @@ class AsyncClient:
         is forgiven. The node does it only for clients that it trusts.
         """
         return cast(Pardon, await self._ask(_questions.pardon(limit, key, duration))).credit
+
+    async def top(self, k: Optional[int] = 10, window: Optional[Duration] = None) -> Top:
+        """``AsyncSketch.top``, of the sketch that every node has."""
+        return await self.sketch("default").top(k, window)
 
     async def sketches(self) -> list[SketchInfo]:
         """All sketches of the node, with the windows that they keep."""
@@ -375,6 +381,20 @@ class AsyncSketch:
             exactly_once=exactly_once,
         )
         return await client._verdict(question, self._deadline, self._on_failure)
+
+    async def top(self, k: Optional[int] = 10, window: Optional[Duration] = None) -> Top:
+        """The largest keys, at most ``k`` of them (``None`` is the whole list), as the node listed them within the
+        last second or so: of all time, or in a ``window`` that the sketch keeps as a whole (such as ``60s``).
+
+        A sketch that lists no keys, and a window that it does not keep, are refused.
+        """
+        listed = _questions.top(k, window)
+        while True:
+            question = Question(listed.encoded(), self._number)
+            part = cast(TopPart, await self._client._ask(question, self._deadline))
+            whole = listed.take(part)
+            if whole is not None:
+                return whole
 
 
 class _Connection(asyncio.DatagramProtocol):

@@ -14,6 +14,9 @@ from ._answers import (
     Pardon,
     Sketches,
     SketchInfo,
+    Top,
+    TopKey,
+    TopPart,
     Verdict,
     WindowCount,
 )
@@ -29,11 +32,18 @@ _KINDS = {
     _wire.SKETCHES: Sketches,
     _wire.HIT_BY_NAME: Verdict,
     _wire.PARDON: Pardon,
+    _wire.TOP: TopPart,
 }
 """What answers an operation."""
 
 _SKETCHES_MAX = 1 << 16
 """Sketches of the longest list: far more than a node has."""
+
+
+_TOP_TRIES = 4
+"""How often a list of keys is asked for from its beginning on, since the node made another one meanwhile."""
+_TOP_MAX = 1 << 16
+"""Keys of the longest list that is taken: far more than a node lists."""
 
 
 class Operation:
@@ -121,3 +131,56 @@ def listed_all(listed: list[SketchInfo], part: Sketches) -> bool:
             "windows than a reply can name; ask again"
         )
     return False
+
+
+class TopList:
+    """A list of the largest keys, out of its parts."""
+
+    def __init__(self, most: Optional[int], window_ms: int) -> None:
+        self._most = _TOP_MAX if most is None else min(most, _TOP_MAX)
+        self._window_ms = window_ms
+        self._keys: list[TopKey] = []
+        self._head: Optional[TopPart] = None
+        self._tries = 1
+        self._is_mixed = False
+
+    def encoded(self) -> bytes:
+        """Asks for the next part."""
+        first = len(self._keys)
+        return _wire.top(self._window_ms, first, self._most - first)
+
+    def take(self, part: TopPart) -> Optional[Top]:
+        """Takes the next part; the whole list if that was the last one."""
+        head = self._head
+        if self._keys and head is not None and head.edition != part.edition:
+            if self._tries < _TOP_TRIES:
+                self._tries += 1
+                self._keys.clear()
+                return None
+            self._is_mixed = True
+            part = part._replace(
+                complete_above=max(part.complete_above, head.complete_above),
+                incomplete=part.incomplete or head.incomplete,
+            )
+        self._head = part
+        self._keys.extend(part.keys[: self._most - len(self._keys)])
+        if part.keys and len(self._keys) < min(part.listed, self._most):
+            return None
+        return self._whole(part)
+
+    def _whole(self, head: TopPart) -> Top:
+        above = head.complete_above
+        if len(self._keys) < head.listed:
+            # Of those that are not here one may have as much as the last that is.
+            last = self._keys[-1].estimate if self._keys else _wire.WEIGHT_MAX
+            above = max(head.complete_above, last)
+        return Top(
+            keys=self._keys,
+            complete_above=None if above == _wire.WEIGHT_MAX else above,
+            total_weight=head.total_weight,
+            listed=head.listed,
+            age=head.age_ms / 1000 if head.edition else None,
+            incomplete=head.incomplete,
+            redacted=head.redacted,
+            mixed=self._is_mixed,
+        )

@@ -22,6 +22,8 @@ from ._answers import (
     Pardon,
     Sketches,
     SketchInfo,
+    Top,
+    TopPart,
     Verdict,
     WindowCount,
 )
@@ -158,6 +160,10 @@ class Client:
         """
         with self._turn():
             return cast(Pardon, self._ask(_questions.pardon(limit, key, duration))).credit
+
+    def top(self, k: Optional[int] = 10, window: Optional[Duration] = None) -> Top:
+        """``Sketch.top``, of the sketch that every node has."""
+        return self.sketch("default").top(k, window)
 
     def sketches(self) -> list[SketchInfo]:
         """All sketches of the node, with the windows that they keep."""
@@ -484,6 +490,20 @@ class Sketch:
                 exactly_once=exactly_once,
             )
             return client._verdict(question, self._on_failure)
+
+    def top(self, k: Optional[int] = 10, window: Optional[Duration] = None) -> Top:
+        """The largest keys, at most ``k`` of them (``None`` is the whole list), as the node listed them within the
+        last second or so: of all time, or in a ``window`` that the sketch keeps as a whole (such as ``60s``).
+
+        A sketch that lists no keys, and a window that it does not keep, are refused.
+        """
+        client, listed = self._client, _questions.top(k, window)
+        with client._turn(self._deadline):
+            while True:
+                question = Question(listed.encoded(), self._number)
+                whole = listed.take(cast(TopPart, client._ask(question)))
+                if whole is not None:
+                    return whole
 
 
 def _ranges(positions: Iterable[int]) -> list[range]:

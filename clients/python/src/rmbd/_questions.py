@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Optional, Union
 
 from . import _wire
 from ._answers import Verdict
+from ._batches import TopList
 from ._errors import KeyTooLong, LookupFailed, NoAnswer, NobodyThere, Restarted, WeightTooLarge
 from ._names import sketch_number
 
@@ -166,6 +167,13 @@ def hit_by_name(limit: str, key: Key, weight: int) -> Question:
 def pardon(limit: str, key: Key, duration: Duration) -> Question:
     """A pardon."""
     return Question(_wire.pardon(_limit_name(limit), key_bytes(key), milliseconds(duration)))
+
+
+def top(k: Optional[int], window: Optional[Duration]) -> TopList:
+    """The largest keys, of all time or in a window."""
+    if k is not None and k < 0:
+        raise ValueError(f"k={k}: ask for a number of keys, or for all with None")
+    return TopList(k, milliseconds(window))
 
 
 def checked_on_failure(on_failure: Optional[str]) -> None:

@@ -18,6 +18,8 @@ from ._answers import (
     Pardon,
     Sketches,
     SketchInfo,
+    TopKey,
+    TopPart,
     Verdict,
     Window,
     WindowCount,
@@ -33,7 +35,7 @@ ONCE_RETRY_S_MAX = 120
 WEIGHT_MAX = 2**64 - 1
 
 ADD, ADD_WEIGHT, COUNT, HIT, BOUNDS, INFO = 1, 2, 3, 4, 5, 6
-WINDOW, LIMITS, SKETCHES, HIT_BY_NAME, PARDON = 8, 9, 10, 11, 12
+WINDOW, LIMITS, SKETCHES, HIT_BY_NAME, PARDON, TOP = 8, 9, 10, 11, 12, 13
 
 COOKIE_BYTES_MAX = 16
 COOKIE_FIELD_BYTES_MAX = 1 + COOKIE_BYTES_MAX
@@ -52,8 +54,9 @@ ANSWER_BYTES = {
     SKETCHES: REPLY_BYTES_MAX - REPLY_HEAD_BYTES,
     HIT_BY_NAME: 28,
     PARDON: 10,
+    TOP: REPLY_BYTES_MAX - REPLY_HEAD_BYTES,
 }
-"""Bytes of an operation's answer; of the longest one, where there are several. Sketches take a whole reply."""
+"""Bytes of an operation's answer; of the longest one, where there are several. Lists take a whole reply."""
 
 LIMIT_PARTS_MAX = 8
 LIMIT_NAME_BYTES_MAX = 255
@@ -84,6 +87,7 @@ PROBLEMS = (
     "limit_parts",
     "not_trusted_to_pardon",
     "takes_once",
+    "no_top_list",
 )
 """Names of the problems by their code."""
 
@@ -108,6 +112,7 @@ _INFO = struct.Struct("<QQQIBBB")
 _WINDOW = struct.Struct("<BQI")
 _VERDICT = struct.Struct("<BBQQII")
 _U32 = struct.Struct("<I")
+_TOP = struct.Struct("<BQIQQ")
 
 _FLAG_ACKNOWLEDGE, _FLAG_ONCE, _FLAG_TOKEN, _FLAG_COOKIE = 1, 2, 4, 8
 _FLAG_REPEATED = 1
@@ -209,6 +214,11 @@ def hit_by_name(name: bytes, key: bytes, weight: int) -> bytes:
 def pardon(name: bytes, key: bytes, for_ms: int) -> bytes:
     """A pardon."""
     return bytes((PARDON, len(name))) + name + varint(len(key)) + key + varint(for_ms)
+
+
+def top(window_ms: int, first: int, most: int) -> bytes:
+    """The largest keys, at most so many, from a position of their list on."""
+    return bytes((TOP,)) + varint(window_ms) + varint(first) + varint(most)
 
 
 class Once(NamedTuple):
@@ -332,6 +342,8 @@ def _read_content(code: int, content: bytes) -> Optional[Answer]:
         return _read_sketches(content)
     if code == PARDON:
         return Pardon(_U64.unpack_from(content)[0])
+    if code == TOP:
+        return _read_top(content)
     return None
 
 
@@ -385,6 +397,38 @@ def _read_sketch(entry: bytes) -> SketchInfo:
         hash=_HASHES.get(family, "unknown"),
         windows=tuple(windows),
     )
+
+
+def _read_top(content: bytes) -> TopPart:
+    flags, edition, age_ms, complete_above, total_weight = _TOP.unpack_from(content)
+    listed, at = _read_varint(content, _TOP.size)
+    keys = []
+    while at < len(content):
+        entry, at = _read_long_field(content, at)
+        keys.append(_read_top_key(entry))
+    return TopPart(
+        edition=edition,
+        age_ms=age_ms,
+        complete_above=complete_above,
+        total_weight=total_weight,
+        listed=listed,
+        incomplete=bool(flags & 1),
+        redacted=bool(flags & 2),
+        keys=keys,
+    )
+
+
+def _read_top_key(entry: bytes) -> TopKey:
+    # What stands behind the name is of a later version of the format.
+    estimate, at = _read_varint(entry, 0)
+    certain, at = _read_varint(entry, at)
+    length, at = _read_varint(entry, at)
+    if not length:
+        return TopKey(None, estimate, certain)
+    end = at + length - 1
+    if end > len(entry):
+        raise ValueError("cut off")
+    return TopKey(entry[at:end], estimate, certain)
 
 
 def _read_answer(datagram: bytes, at: int) -> tuple[Answer, int]:

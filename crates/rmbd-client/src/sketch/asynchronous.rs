@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::{Manner, count_in, hit_by_name, one, pardon};
 use crate::questions::{Credit, hit};
 use crate::sketches::SketchesList;
+use crate::top::TopList;
 use crate::{
-    AsyncClient, Bounds, ClientError, Count, Hit, Limit, Limits, OnFailure, SketchInfo, Verdict,
-    Window, WindowCount,
+    AsyncClient, Bounds, ClientError, Count, Hit, Limit, Limits, OnFailure, SketchInfo, Top,
+    TopQuestion, Verdict, Window, WindowCount,
 };
 use rmbd_proto::SketchNameError;
 use rmbd_proto::compact::Operation;
@@ -109,6 +110,14 @@ impl AsyncClient {
         duration: Duration,
     ) -> Result<u64, ClientError> {
         self.default_sketch().pardon(limit, key, duration).await
+    }
+
+    /// [`AsyncSketch::top`], of the sketch that every node has.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn top(&self, question: TopQuestion) -> Result<Top, ClientError> {
+        self.default_sketch().top(question).await
     }
 
     /// [`AsyncSketch::sketches`].
@@ -268,6 +277,20 @@ impl AsyncSketch {
         let question = self.manner.ask_anywhere(operation);
         let Credit(credit) = self.client.ask(question).await?;
         Ok(credit)
+    }
+
+    /// The largest keys, of all time or in a window, as the node listed them within the last second or so.
+    ///
+    /// # Errors
+    /// No answer, or a refusal: of a sketch that lists no keys, or of a window that it does not keep as a whole.
+    pub async fn top(&self, question: TopQuestion) -> Result<Top, ClientError> {
+        let mut list = TopList::new(question);
+        loop {
+            let part = self.manner.ask(list.operation());
+            if list.take(self.client.ask(part).await?) {
+                return Ok(list.finish());
+            }
+        }
     }
 
     /// All sketches of the node, with the windows that they keep.

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::{Manner, count_in, hit_by_name, one, pardon};
 use crate::questions::{Credit, hit};
 use crate::sketches::SketchesList;
+use crate::top::TopList;
 use crate::{
-    Adder, Bounds, Client, ClientError, Count, Hit, Limit, Limits, OnFailure, SketchInfo, Verdict,
-    Window, WindowCount,
+    Adder, Bounds, Client, ClientError, Count, Hit, Limit, Limits, OnFailure, SketchInfo, Top,
+    TopQuestion, Verdict, Window, WindowCount,
 };
 use rmbd_proto::SketchNameError;
 use rmbd_proto::compact::Operation;
@@ -112,6 +113,14 @@ impl Client {
         duration: Duration,
     ) -> Result<u64, ClientError> {
         self.default_sketch().pardon(limit, key, duration)
+    }
+
+    /// [`Sketch::top`], of the sketch that every node has.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn top(&mut self, question: TopQuestion) -> Result<Top, ClientError> {
+        self.default_sketch().top(question)
     }
 
     /// [`Sketch::sketches`].
@@ -308,6 +317,20 @@ impl<'c> Sketch<'c> {
         let question = self.manner.ask_anywhere(operation);
         let Credit(credit) = self.client.ask(question)?;
         Ok(credit)
+    }
+
+    /// The largest keys, of all time or in a window, as the node listed them within the last second or so.
+    ///
+    /// # Errors
+    /// No answer, or a refusal: of a sketch that lists no keys, or of a window that it does not keep as a whole.
+    pub fn top(&mut self, question: TopQuestion) -> Result<Top, ClientError> {
+        let mut list = TopList::new(question);
+        loop {
+            let part = self.manner.ask(list.operation());
+            if list.take(self.client.ask(part)?) {
+                return Ok(list.finish());
+            }
+        }
     }
 
     /// All sketches of the node, with the windows that they keep.

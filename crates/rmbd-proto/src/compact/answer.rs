@@ -8,8 +8,10 @@ use std::ops::RangeInclusive;
 use super::info::{self, Info};
 use super::limits::Verdict;
 use super::sketches::Sketches;
+use super::top::Top;
 use super::{
-    BOUNDS, COOKIE_BYTES_MAX, COUNT, HIT, HIT_BY_NAME, INFO, LIMITS, PARDON, SKETCHES, WINDOW, flag,
+    BOUNDS, COOKIE_BYTES_MAX, COUNT, HIT, HIT_BY_NAME, INFO, LIMITS, PARDON, SKETCHES, TOP, WINDOW,
+    flag,
 };
 use crate::reader::{ReadError, Reader};
 
@@ -78,6 +80,8 @@ pub enum Answer<'a> {
         /// The weight that is forgiven now.
         credit: u64,
     },
+    /// To top.
+    Top(Top<'a>),
     /// To no operation: with [`Problem::AddressUnproven`](super::Problem::AddressUnproven).
     Cookie(&'a [u8]),
 }
@@ -167,6 +171,7 @@ impl<'a> Answer<'a> {
             PARDON => Self::Pardon {
                 credit: content.u64()?,
             },
+            TOP => Self::Top(Top::read(content)?),
             _ => return Ok(None),
         }))
     }

@@ -42,11 +42,15 @@
 //! | `0a` | sketches | first varint | | the node's sketches from this position of their list on |
 //! | `0b` | hit by the name of a limit | name, key, weight varint | adds the weight as the node's own limit of this name says | verdict |
 //! | `0c` | pardon | name of a limit, key, for varint | forgives the key for so many ms what it has in the limit's window, in the whole cluster | what is forgiven |
+//! | `0d` | top | window, first, most: varints | | at most so many of the sketch's largest keys, from this position of their list on |
 //!
 //! Windows are in milliseconds, and 0 is all time. A node answers windows that are a multiple of the step of one that
 //! its sketch keeps, up to that one's span; it refuses others ([`Problem::UnknownWindow`]), and `sketches` tells which
 //! it keeps. *Bound* is never below what was received within the window; *smooth* weights the oldest step by what is
 //! left of it. A count in a window is a bound unless it asks otherwise; limits and hits are smooth unless they do.
+//!
+//! A sketch lists its largest keys of all time, and those of each whole window that it keeps: `top` of any other window
+//! is refused ([`Problem::UnknownWindow`]), and so is every `top` of a sketch that lists none ([`Problem::NoTopList`]).
 //!
 //! A weight above the node's limit (which `info` tells) is refused. The name of a limit is its length u8 and as many
 //! bytes. The sketch of the header is that of all operations but `09`, whose parts name their own, and of `0a` to `0c`,
@@ -89,7 +93,8 @@
 //! | `0a` | sketches | length varint of what follows: total varint, entries | 3 and more |
 //! | `0b` | hit by the name of a limit | as `09`, with flag 16: in shadow mode, over and admitted | 28 |
 //! | `0c` | pardon | length 8, credit u64 | 10 |
-//! | `0d` to `3f` | of later versions | length varint and as many bytes, which a client skips | |
+//! | `0d` | top | length varint of what follows: flags u8 (1 incomplete, 2 redacted), edition u64, age ms u32, complete above u64, N u64, listed varint, entries | 32 and more |
+//! | `0e` to `3f` | of later versions | length varint and as many bytes, which a client skips | |
 //!
 //! The likely ones of bounds rest on errors that the node sampled; where it has no sample that is young enough, the
 //! likely estimate is the estimate, and the likely lower bound the certain one.
@@ -102,6 +107,13 @@
 //! fingerprint u64, width varint, depth u8, hash u8, number of windows varint, and of each window span ms, step ms,
 //! width: varints. An entry may grow at its end. A list has as many entries as fit into the reply; total says how many
 //! there are.
+//!
+//! An entry of the largest keys is its length as a varint, and then: estimate varint, certain varint, the length of its
+//! name plus one as a varint (0 where the name is not told), and the name. An entry may grow at its end. The truth is
+//! at most the estimate, and at least what is certain. A list has as many entries as fit into the reply; *listed* says
+//! how many keys it has, those with the largest estimates first. Every key of which more was counted than *complete
+//! above* says is in the list (2^64-1: nothing is known). The node makes its lists anew about twice a second: parts of
+//! different *editions* are of different lists. *Redacted* is a list for somebody who may not see names.
 //!
 //! **When there is a reply**: if the request has the flag acknowledge or once, if an operation up to
 //! the one that stopped it (included) may have an answer, or if the request was stopped by its header.
@@ -166,6 +178,7 @@
 //! Nothing in here panics on any bytes, and reading copies nothing and allocates nothing.
 
 mod answer;
+mod content;
 mod info;
 mod limits;
 mod operation;
@@ -175,6 +188,7 @@ mod reply;
 mod sketches;
 #[cfg(test)]
 mod tests;
+mod top;
 mod write;
 
 pub use self::answer::{
@@ -197,6 +211,7 @@ pub use self::reply::{Answers, Reply, ReplyHead, ReplyMalformed, reply, write_re
 pub use self::sketches::{
     SketchEntries, SketchEntry, SketchWindow, SketchWindows, Sketches, SketchesWriter,
 };
+pub use self::top::{Top, TopEntries, TopEntry, TopHead, TopWriter};
 pub use self::write::{
     Header, RequestWriter, WriteError, boot_at, write_with_cookie, write_with_sequence,
 };
@@ -240,6 +255,7 @@ const LIMITS: u8 = 9;
 const SKETCHES: u8 = 0xa;
 const HIT_BY_NAME: u8 = 0xb;
 const PARDON: u8 = 0xc;
+const TOP: u8 = 0xd;
 
 /// The upper half of a request's first byte; the lower one is the version.
 const REQUEST: u8 = 0xc0;

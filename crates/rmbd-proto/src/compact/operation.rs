@@ -12,7 +12,7 @@ use super::limits::{LIMITS_ANSWER_BYTES, Limits};
 use super::write::WriteError;
 use super::{
     ADD, ADD_WEIGHT, BOUNDS, COUNT, HIT, HIT_BY_NAME, INFO, KEY_BYTES_MAX, LIMITS, PARDON, Problem,
-    REPLY_BYTES_MAX, REPLY_HEAD_BYTES, SKETCHES, WINDOW, flag,
+    REPLY_BYTES_MAX, REPLY_HEAD_BYTES, SKETCHES, TOP, WINDOW, flag,
 };
 use crate::reader::{ReadError, Reader};
 use crate::varint;
@@ -87,6 +87,15 @@ pub enum Operation<'a> {
         /// Milliseconds for which that holds.
         for_ms: u64,
     },
+    /// Answer which keys are the largest.
+    Top {
+        /// Milliseconds of a whole window that the sketch keeps; 0 is all time.
+        window_ms: u64,
+        /// Position of the first key that is wanted.
+        first: u64,
+        /// How many keys are wanted at most.
+        most: u64,
+    },
 }
 
 impl<'a> Operation<'a> {
@@ -111,6 +120,7 @@ impl<'a> Operation<'a> {
             Self::Sketches { .. } => matches!(answer, Answer::Sketches(_)),
             Self::HitByName { .. } => matches!(answer, Answer::HitByName(_)),
             Self::Pardon { .. } => matches!(answer, Answer::Pardon { .. }),
+            Self::Top { .. } => matches!(answer, Answer::Top(_)),
         }
     }
 
@@ -155,6 +165,11 @@ impl<'a> Operation<'a> {
                 name: reader.field()?,
                 key: key(reader)?,
                 for_ms: reader.varint()?,
+            }),
+            TOP => Ok(Self::Top {
+                window_ms: reader.varint()?,
+                first: reader.varint()?,
+                most: reader.varint()?,
             }),
             _ => {
                 let key = key(reader);
@@ -289,6 +304,18 @@ impl Operation<'_> {
             }
             Self::Pardon { name, key, for_ms } => {
                 write_named(PARDON, name, key, for_ms, PARDON_ANSWER_BYTES, out)
+            }
+            Self::Top {
+                window_ms,
+                first,
+                most,
+            } => {
+                out.push(TOP);
+                for number in [window_ms, first, most] {
+                    varint::write(number, out);
+                }
+                // As many entries as a reply has room for.
+                Ok(REPLY_BYTES_MAX - REPLY_HEAD_BYTES)
             }
             hot => hot.write(out),
         }

@@ -128,11 +128,17 @@ pub enum Problem {
          operation and those after it were not applied, send several requests"
     )]
     TakesOnce,
+    /// A question for the largest keys of a sketch that lists none.
+    #[error(
+        "the sketch lists no keys: the operation and those after it were not applied, give the sketch a `top` in the \
+         node's configuration (xxh3, or fnv with at most 4 rows)"
+    )]
+    NoTopList,
 }
 
 impl Problem {
     /// All problems; each stands at its [`Self::index`].
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Short,
         Self::UnknownVersion,
         Self::UnknownFlags,
@@ -156,6 +162,7 @@ impl Problem {
         Self::LimitParts,
         Self::NotTrusted,
         Self::TakesOnce,
+        Self::NoTopList,
     ];
 
     /// Position in [`Self::ALL`], for arrays of counters.
@@ -164,7 +171,7 @@ impl Problem {
         self as usize
     }
 
-    /// The code of a reply; 1 to 23, the same for ever.
+    /// The code of a reply; 1 to 24, the same for ever.
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8 + 1
@@ -204,6 +211,7 @@ impl Problem {
             Self::LimitParts => "limit_parts",
             Self::NotTrusted => "not_trusted_to_pardon",
             Self::TakesOnce => "takes_once",
+            Self::NoTopList => "no_top_list",
         }
     }
 

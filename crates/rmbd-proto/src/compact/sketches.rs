@@ -5,6 +5,7 @@
 use std::iter::FusedIterator;
 
 use super::SKETCHES;
+use super::content::ContentWriter;
 use crate::reader::{ReadError, Reader};
 use crate::{SketchNumber, varint};
 
@@ -157,34 +158,18 @@ impl SketchWindow {
 /// # Ok::<(), rmbd_proto::SketchNameError>(())
 /// ```
 #[derive(Debug)]
-pub struct SketchesWriter<'b> {
-    out: &'b mut [u8],
-    /// Bytes written, with the place for code and length.
-    len: usize,
-}
-
-/// Where a list's content stands until its length is known: behind the code, and a length of two bytes.
-const CONTENT_AT: usize = 3;
-/// The longest content with a length of two bytes; a reply is shorter by far.
-const CONTENT_BYTES_MAX: usize = (1 << 14) - 1;
-/// The longest content with a length of one byte.
-const SHORT_CONTENT_BYTES_MAX: usize = 0x7f;
+pub struct SketchesWriter<'b>(ContentWriter<'b>);
 
 impl<'b> SketchesWriter<'b> {
     /// A list of a node with `total` sketches, at the front of `out`. `None` where there is not even room for a list
     /// without entries.
     pub fn new(out: &'b mut [u8], total: u64) -> Option<Self> {
-        let bytes_max = out.len().min(CONTENT_AT + CONTENT_BYTES_MAX);
-        let out = out.get_mut(..bytes_max)?;
-        let mut writer = Self {
-            out,
-            len: CONTENT_AT,
-        };
-        if varint::bytes(total) > writer.room() {
+        let mut content = ContentWriter::new(out);
+        if varint::bytes(total) > content.room() {
             return None;
         }
-        writer.varint(total);
-        Some(writer)
+        content.varint(total);
+        Some(Self(content))
     }
 
     /// Writes an entry, of whose name the first 255 bytes are kept; false where there is no room for it, and nothing
@@ -194,56 +179,29 @@ impl<'b> SketchesWriter<'b> {
         entry: &SketchEntry<'_>,
         windows: impl Iterator<Item = SketchWindow> + Clone,
     ) -> bool {
+        let Self(content) = self;
         let name = &entry.name[..entry.name.len().min(u8::MAX.into())];
         let count = windows.clone().count() as u64;
         let numbers = windows.flat_map(|window| window.numbers());
         let varints = [entry.width, count].into_iter().chain(numbers.clone());
         let bytes = 4 + 1 + name.len() + 8 + 2 + varints.map(varint::bytes).sum::<usize>();
-        if varint::bytes(bytes as u64) + bytes > self.room() {
+        if !content.has_room_for_field(bytes) {
             return false;
         }
-        self.varint(bytes as u64);
-        self.bytes(&entry.number.0.to_le_bytes());
-        self.bytes(&[name.len() as u8]);
-        self.bytes(name);
-        self.bytes(&entry.fingerprint.to_le_bytes());
-        self.varint(entry.width);
-        self.bytes(&[entry.depth, entry.hash]);
-        self.varint(count);
-        numbers.for_each(|number| self.varint(number));
+        content.varint(bytes as u64);
+        content.bytes(&entry.number.0.to_le_bytes());
+        content.bytes(&[name.len() as u8]);
+        content.bytes(name);
+        content.bytes(&entry.fingerprint.to_le_bytes());
+        content.varint(entry.width);
+        content.bytes(&[entry.depth, entry.hash]);
+        content.varint(count);
+        numbers.for_each(|number| content.varint(number));
         true
     }
 
     /// Puts the code and the length in front; how many bytes the answer has.
     pub fn finish(self) -> usize {
-        let content = self.len - CONTENT_AT;
-        let [code, low, high, ..] = self.out else {
-            return 0;
-        };
-        *code = SKETCHES;
-        if content <= SHORT_CONTENT_BYTES_MAX {
-            *low = content as u8;
-            self.out.copy_within(CONTENT_AT..self.len, CONTENT_AT - 1);
-            return self.len - 1;
-        }
-        (*low, *high) = (content as u8 | 0x80, (content >> 7) as u8);
-        self.len
-    }
-
-    fn room(&self) -> usize {
-        self.out.len().saturating_sub(self.len)
-    }
-
-    /// Writes what there is room for.
-    fn bytes(&mut self, bytes: &[u8]) {
-        if let Some(out) = self.out.get_mut(self.len..self.len + bytes.len()) {
-            out.copy_from_slice(bytes);
-            self.len += bytes.len();
-        }
-    }
-
-    fn varint(&mut self, number: u64) {
-        let (bytes, length) = varint::encode(number);
-        self.bytes(&bytes[..length]);
+        self.0.finish(SKETCHES)
     }
 }

@@ -97,6 +97,11 @@ impl Described<'_> {
                 key,
                 for_ms: number("for_ms"),
             },
+            "top" => Operation::Top {
+                window_ms: number("window_ms"),
+                first: number("first"),
+                most: number("most"),
+            },
             other => panic!("{other}"),
         }
     }
@@ -122,7 +127,7 @@ impl Described<'_> {
 #[test]
 fn vectors_of_requests_are_read() {
     let vectors = vectors();
-    assert_eq!(list(&vectors, "requests").len(), 56);
+    assert_eq!(list(&vectors, "requests").len(), 59);
     for vector in list(&vectors, "requests") {
         let datagram = bytes(vector, "bytes");
         let request = request(&datagram).unwrap();
@@ -184,13 +189,13 @@ fn vectors_of_requests_are_written() {
         assert!(padding.iter().all(|&byte| byte == 0));
         written += 1;
     }
-    assert_eq!(written, 53);
+    assert_eq!(written, 56);
 }
 
 #[test]
 fn vectors_of_malformed_requests_are_refused() {
     let vectors = vectors();
-    assert_eq!(list(&vectors, "malformed").len(), 59);
+    assert_eq!(list(&vectors, "malformed").len(), 61);
     for vector in list(&vectors, "malformed") {
         let datagram = bytes(vector, "bytes");
         let name = vector["problem"].as_str().unwrap();
@@ -264,6 +269,13 @@ fn write_answer(answer: &Answer<'_>, out: &mut Vec<u8>) {
             let bytes = writer.finish();
             out.truncate(start + bytes);
         }
+        Answer::Top(top) => {
+            out.resize(start + REPLY_BYTES_MAX, 0xaa);
+            let mut writer = TopWriter::new(&mut out[start..], &top.head).unwrap();
+            assert!(top.entries().all(|entry| writer.push(&entry)));
+            let bytes = writer.finish();
+            out.truncate(start + bytes);
+        }
     }
 }
 
@@ -319,10 +331,37 @@ fn sketches(answer: &Answer<'_>) -> Value {
     serde_json::json!({ "answer": "sketches", "total": sketches.total, "entries": entries })
 }
 
+/// A list of the largest keys as vectors describe it.
+fn top(answer: &Answer<'_>) -> Value {
+    let Answer::Top(top) = answer else {
+        panic!("{answer:?}");
+    };
+    let hex = |name: &[u8]| -> String { name.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let entries = top.entries().map(|entry| {
+        serde_json::json!({
+            "estimate": entry.estimate,
+            "certain": entry.certain,
+            "name": entry.name.map(hex),
+        })
+    });
+    let (head, entries) = (top.head, entries.collect::<Vec<_>>());
+    serde_json::json!({
+        "answer": "top",
+        "incomplete": head.incomplete,
+        "redacted": head.redacted,
+        "edition": head.edition,
+        "age_ms": head.age_ms,
+        "complete_above": head.complete_above,
+        "total_weight": head.total_weight,
+        "listed": head.listed,
+        "entries": entries,
+    })
+}
+
 #[test]
 fn vectors_of_replies_are_read_and_written() {
     let vectors = vectors();
-    assert_eq!(list(&vectors, "replies").len(), 49);
+    assert_eq!(list(&vectors, "replies").len(), 55);
     for vector in list(&vectors, "replies") {
         let datagram = bytes(vector, "bytes");
         let reply = reply(&datagram).unwrap();
@@ -383,6 +422,10 @@ fn vectors_of_replies_are_read_and_written() {
                         assert_eq!(sketches(answer), *wanted);
                         *answer
                     }
+                    "top" => {
+                        assert_eq!(top(answer), *wanted);
+                        *answer
+                    }
                     _ => Answer::Info(Info {
                         boot: Boot(number(wanted, "boot")),
                         fingerprint: number(wanted, "fingerprint"),
@@ -423,7 +466,7 @@ fn problems_have_codes_and_labels() {
         assert_eq!(Problem::ALL.iter().filter(same_name).count(), 1);
     }
     assert_eq!(Problem::from_code(0), None);
-    assert_eq!(Problem::from_code(24), None);
+    assert_eq!(Problem::from_code(25), None);
     let unknown = ReplyHead {
         code: 200,
         ..ReplyHead::default()
@@ -590,9 +633,9 @@ fn what_is_no_reply_is_told() {
         &[3],
         &[7],
         &[7, 2, 0],
-        &[0xd],
-        &[0xd, 0x80, 0],
-        &[0xd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+        &[0xe],
+        &[0xe, 0x80, 0],
+        &[0xe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
         // Content that is too short, and a list with half an entry.
         &[8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         &[9, 2, 0, 0],
@@ -600,6 +643,9 @@ fn what_is_no_reply_is_told() {
         &[0xc, 1, 0],
         &[0xa, 0],
         &[0xa, 3, 1, 1, 0],
+        &[0xd, 1, 0],
+        &[&[0xd, 31][..], &[0; 29], &[1, 1]].concat(),
+        &[&[0xd, 34][..], &[0; 29], &[1, 3, 0, 0, 2]].concat(),
         &[0x88, 13, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         &[0x3f, 2, 0],
         &[0x40, 0],
@@ -668,6 +714,73 @@ fn a_list_of_sketches_ends_where_its_room_does() {
     assert_eq!((pushed, writer.finish() <= 3 + 16_383), (55, true));
 }
 
+/// What is not whole is not said, nothing is written where there is no room, and the longest name fits a reply.
+#[test]
+fn a_list_of_the_largest_keys_ends_where_its_room_does() {
+    let head = TopHead {
+        edition: 7,
+        listed: 300,
+        ..TopHead::default()
+    };
+    let entry = |name| TopEntry {
+        estimate: 1 << 40,
+        certain: 5,
+        name,
+    };
+    let mut fits = Vec::new();
+    for room in 0..700 {
+        let mut out = vec![0xaa; room + 1];
+        let (content, behind) = out.split_at_mut(room);
+        let Some(mut writer) = TopWriter::new(content, &head) else {
+            assert!(room < 3 + 31);
+            continue;
+        };
+        let name = |n: usize| n.checked_sub(1).map(|bytes| &[b'n'; 40][..bytes]);
+        let pushed = (0..40_usize)
+            .take_while(|&n| writer.push(&entry(name(n))))
+            .count();
+        let bytes = writer.finish();
+        assert!(bytes <= room && behind == [0xaa]);
+        let datagram = [&write_reply(ReplyHead::default(), &[]), &content[..bytes]].concat();
+        let answers: Vec<_> = reply(&datagram).unwrap().answers().collect();
+        let [Ok(Answer::Top(top))] = answers[..] else {
+            panic!("{answers:?}");
+        };
+        assert_eq!(top.head, head);
+        assert!(top.entries().eq((0..pushed).map(|n| entry(name(n)))));
+        fits.push(pushed);
+    }
+    assert!(fits.is_sorted() && fits[0] == 0 && fits.last() > Some(&10));
+    let largest = TopHead {
+        incomplete: true,
+        redacted: true,
+        edition: u64::MAX,
+        age_ms: u32::MAX,
+        complete_above: u64::MAX,
+        total_weight: u64::MAX,
+        listed: u64::MAX,
+    };
+    let mut out = [0; REPLY_BYTES_MAX - REPLY_HEAD_BYTES];
+    let mut writer = TopWriter::new(&mut out, &largest).unwrap();
+    let longest = TopEntry {
+        estimate: u64::MAX,
+        certain: u64::MAX,
+        name: Some(&[0xff; 2_000]),
+    };
+    assert!(writer.push(&longest) && !writer.push(&longest));
+    let bytes = writer.finish();
+    let datagram = [&write_reply(ReplyHead::default(), &[]), &out[..bytes]].concat();
+    let answers: Vec<_> = reply(&datagram).unwrap().answers().collect();
+    let [Ok(Answer::Top(top))] = answers[..] else {
+        panic!("{answers:?}");
+    };
+    let names: Vec<_> = top.entries().filter_map(|entry| entry.name).collect();
+    assert_eq!(
+        (top.head, names),
+        (largest, vec![&[0xff; KEY_BYTES_MAX][..]])
+    );
+}
+
 #[test]
 fn limits_are_one_to_eight_with_keys_that_fit() {
     let part = |key| LimitPart {
@@ -699,13 +812,17 @@ fn limits_are_one_to_eight_with_keys_that_fit() {
     assert_eq!((writer.operations(), writer.finish().len()), (0, 7));
 }
 
-/// A list of sketches has what is left of a reply.
+/// A list has what is left of a reply.
 #[test]
-fn sketches_are_asked_for_alone() {
+fn lists_are_asked_for_alone() {
     let mut writer = RequestWriter::new(1400);
     writer.start(&Header::default()).unwrap();
     writer.sketches(0).unwrap();
     assert_eq!(writer.count(b"k"), Err(WriteError::Full));
+    assert_eq!(reply_bytes_max(writer.finish().len()), REPLY_BYTES_MAX);
+    writer.start(&Header::default()).unwrap();
+    writer.top(0, 0, 10).unwrap();
+    assert_eq!(writer.sketches(0), Err(WriteError::Full));
     assert_eq!(reply_bytes_max(writer.finish().len()), REPLY_BYTES_MAX);
 }
 

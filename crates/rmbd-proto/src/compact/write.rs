@@ -359,4 +359,17 @@ impl RequestWriter {
     pub fn pardon(&mut self, name: &[u8], key: &[u8], for_ms: u64) -> Result<(), WriteError> {
         self.operation(Operation::Pardon { name, key, for_ms })
     }
+
+    /// Asks for at most `most` of the largest keys, of all time (`window_ms` 0) or in a window, from the position
+    /// `first` of their list on.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`], as in every request that asks for something else, too.
+    pub fn top(&mut self, window_ms: u64, first: u64, most: u64) -> Result<(), WriteError> {
+        self.operation(Operation::Top {
+            window_ms,
+            first,
+            most,
+        })
+    }
 }

@@ -165,8 +165,16 @@ impl TopPlan<'_> {
         self.seats() as u64 * table + names
     }
 
-    pub(crate) fn has_lists(&self) -> bool {
-        self.top > 0 && self.family.hash(b"", self.geometry).is_some()
+    /// Whether there are lists at all.
+    #[must_use]
+    pub fn has_lists(&self) -> bool {
+        self.top > 0 && Self::can_list(self.family, self.geometry)
+    }
+
+    /// Whether a sketch of this hash family and size can have lists.
+    #[must_use]
+    pub fn can_list(family: HashFamily, geometry: Geometry) -> bool {
+        family.hash(b"", geometry).is_some()
     }
 
     /// Candidates of a list: twice as many as it tells, rounded up to a power of two.
@@ -201,6 +209,7 @@ fn moments_of(window: &WindowPlan) -> usize {
 #[derive(Debug)]
 pub(crate) struct Lists {
     top: usize,
+    memory_bytes: u64,
     /// Candidates that one table has of one list at most.
     candidates: usize,
     /// One for each seat, those of lanes first.
@@ -226,6 +235,7 @@ impl Lists {
         let table = |_| Arc::new(Table::new(plan.places(), plan.moments()));
         Ok(Some(Self {
             top: plan.top,
+            memory_bytes: plan.memory_bytes(),
             candidates: plan.candidates(),
             tables: (0..plan.seats()).map(table).collect(),
             lanes: plan.lanes(),
@@ -241,6 +251,10 @@ impl Lists {
 
     pub(crate) fn top(&self) -> usize {
         self.top
+    }
+
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     /// The names that are wanted.

@@ -192,15 +192,6 @@ impl TopKeys {
         (Vec::new(), u64::MAX)
     }
 
-    /// What is certain of a key of all time here.
-    pub(crate) fn certain(&self, hash: KeyHash) -> u64 {
-        let lists = self.replica.lists.iter();
-        let tables = lists.flat_map(|lists| lists.tables());
-        let candidates = tables.flat_map(|table| table.candidates(TOTAL));
-        let of_key = candidates.filter(|it| it.hash == hash.halves());
-        of_key.fold(0, |sum, it| sum.saturating_add(it.certain))
-    }
-
     /// The name of a key, if it is known.
     pub(crate) fn name(&self, hash: KeyHash) -> Option<&[u8]> {
         self.names.get(&hash).map(AsRef::as_ref)

@@ -156,29 +156,6 @@ impl Slices {
         }
     }
 
-    /// The parts of what is certain of a key, of all time, by the nodes that counted them.
-    #[must_use]
-    pub fn certain_by_node(&self, hash: KeyHash) -> Vec<(u64, u64)> {
-        let Some(tops) = &self.tops else {
-            return Vec::new();
-        };
-        let mut nodes: BTreeMap<u64, u64> = BTreeMap::new();
-        let own = self.own_slice().node;
-        let base = tops.base.iter().map(|base| (own, base));
-        let learnt = tops.learnt.iter().map(|(slice, top)| (slice.node, top));
-        for (node, top) in base.chain(learnt) {
-            let certain = top.key(hash).map_or(0, |key| key.certain);
-            let sum = nodes.entry(node).or_default();
-            *sum = sum.saturating_add(certain);
-        }
-        let sum = nodes.entry(own).or_default();
-        *sum = sum.saturating_add(tops.keys.certain(hash));
-        nodes
-            .into_iter()
-            .filter(|(_, certain)| *certain > 0)
-            .collect()
-    }
-
     /// All lists, for whoever answers questions: that of all time, and that of each window.
     #[must_use]
     pub fn told_lists(&self, now: Duration) -> ToldLists {
@@ -186,31 +163,46 @@ impl Slices {
             return ToldLists::default();
         };
         let (replica, most) = (self.replica(), tops.keys.top());
-        let told = |span_ms: Option<u64>, list: &TopList<'_>| ToldList {
+        let (own, _) = tops.keys.candidates();
+        let own = own.into_iter().map(|it| (it.hash, it.certain)).collect();
+        let lacks = |key: &TopKey<'_>| key.estimate.incomplete;
+        let told = |span_ms: Option<u64>, total_weight: u64, list: &TopList<'_>| ToldList {
             span_ms,
-            keys: list
-                .keys
-                .iter()
-                .map(|key| self.told_key(key, span_ms))
+            total_weight,
+            keys: (list.keys.iter())
+                .map(|key| self.told_key(tops, &own, key, span_ms))
                 .collect(),
             complete_above: list.complete_above,
-            is_incomplete: replica.is_incomplete(),
+            is_incomplete: replica.is_incomplete() || list.keys.iter().any(lacks),
         };
-        let mut lists = vec![told(None, &self.top(most))];
+        // N is read behind the counts, so that it is not below any of them.
+        let list = self.top(most);
+        let mut lists = vec![told(None, replica.total_weight(), &list)];
         for (_, span_ms) in replica.ring_spans() {
             let Some(window) = replica.find_window(span_ms) else {
                 continue;
             };
             let question = bound_question(window, now);
-            lists.push(told(Some(span_ms), &self.top_in(&question, most)));
+            let list = self.top_in(&question, most);
+            lists.push(told(Some(span_ms), replica.weight_in(&question), &list));
         }
         ToldLists { made: now, lists }
     }
 
-    fn told_key(&self, key: &TopKey<'_>, span_ms: Option<u64>) -> ToldKey {
+    fn told_key(
+        &self,
+        tops: &Tops,
+        own: &HashMap<KeyHash, u64>,
+        key: &TopKey<'_>,
+        span_ms: Option<u64>,
+    ) -> ToldKey {
+        let node = self.own_slice().node;
         let by_node = match span_ms {
-            None => self.certain_by_node(key.hash),
-            Some(_) if key.certain > 0 => vec![(self.own_slice().node, key.certain)],
+            None => {
+                let own = own.get(&key.hash).copied().unwrap_or_default();
+                tops.certain_by_node(node, own, key.hash)
+            }
+            Some(_) if key.certain > 0 => vec![(node, key.certain)],
             Some(_) => Vec::new(),
         };
         ToldKey {
@@ -492,6 +484,21 @@ impl Slices {
 }
 
 impl Tops {
+    /// The parts of what is certain of a key, of all time, by the nodes that counted them, where ours has so much
+    /// since its start.
+    fn certain_by_node(&self, node: u64, own: u64, hash: KeyHash) -> Vec<(u64, u64)> {
+        let mut nodes = BTreeMap::from([(node, own)]);
+        let base = self.base.iter().map(|base| (node, base));
+        let learnt = self.learnt.iter().map(|(slice, top)| (slice.node, top));
+        for (node, top) in base.chain(learnt) {
+            let certain = top.key(hash).map_or(0, |key| key.certain);
+            let sum = nodes.entry(node).or_default();
+            *sum = sum.saturating_add(certain);
+        }
+        nodes.retain(|_, certain| *certain > 0);
+        nodes.into_iter().collect()
+    }
+
     /// When the base had been counted.
     fn base_until(&self) -> Duration {
         self.started.or(self.made).unwrap_or_default()

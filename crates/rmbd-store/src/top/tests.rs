@@ -133,12 +133,23 @@ impl Node {
     fn check(&self, now: Duration, everybody: &[&Counts]) {
         let list = self.slices.top(1_000);
         self.check_list(&list, &self.arrived(|_| true));
+        let tops = self.slices.tops.as_ref().unwrap();
+        let (own, _) = tops.keys.candidates();
+        let own: HashMap<KeyHash, u64> = own.into_iter().map(|it| (it.hash, it.certain)).collect();
+        let told: HashMap<KeyHash, Vec<(u64, u64)>> = (list.keys.iter())
+            .map(|key| {
+                (
+                    key.hash,
+                    self.slices.told_key(tops, &own, key, None).by_node,
+                )
+            })
+            .collect();
         for key in &list.keys {
             let Some(name) = key.name else { continue };
             let of = |counts: &&Counts| counts.get(name).copied().unwrap_or_default();
             let truth: u64 = everybody.iter().map(of).sum();
             assert!(key.certain <= truth, "{name:?}: {} of {truth}", key.certain);
-            let by_node = self.slices.certain_by_node(key.hash);
+            let by_node = told[&key.hash].clone();
             let sum: u64 = by_node.iter().map(|(_, certain)| certain).sum();
             assert_eq!(sum.min(key.estimate.count), key.certain);
             for (node, certain) in by_node {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod restart;
+mod top;
 
 use std::collections::{HashMap, HashSet};
 

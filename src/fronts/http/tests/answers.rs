@@ -311,3 +311,88 @@ fn only_what_machines_ask_for_is_answered_by_every_name() {
         assert_eq!(code(path, "", "HTTP/1.0").code, usual, "{path}");
     }
 }
+
+#[test]
+fn the_largest_keys_are_told_with_any_bytes() {
+    let server = Server::start();
+    let answer = server.get("/top?detail=1&k=2");
+    assert_eq!(
+        (answer.code, answer.header("content-type")),
+        (200, "application/json")
+    );
+    let told: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    let parts = |own: u64| {
+        serde_json::json!([
+            {"node": "00000000000000aa", "certain": 50}, {"node": "00000000000000bb", "certain": own},
+        ])
+    };
+    let expected = serde_json::json!({
+        "sketch": "default", "window_ms": 0, "age_s": 0.5, "complete_above": 98, "total_weight": 1_000,
+        "listed": 3, "incomplete": false, "redacted": false,
+        "keys": [
+            {"rank": 1, "key": "<b>apple</b>", "count": 99, "certain": 89, "by_node": parts(39)},
+            {"rank": 2, "key_base64": "/wA=", "count": 98, "certain": 88, "by_node": parts(38)},
+        ],
+    });
+    assert_eq!(told, expected);
+    let minute = server.get("/top?window=60s&sketch=default");
+    let minute: serde_json::Value = serde_json::from_str(&minute.body).unwrap();
+    assert_eq!(
+        (&minute["window_ms"], &minute["incomplete"]),
+        (&60_000.into(), &true.into())
+    );
+    // The name of the third is not known. As the list is as long as it may be, others may have as much.
+    let nameless = serde_json::json!({"rank": 3, "count": 97, "certain": 87});
+    assert_eq!(
+        (&minute["keys"][2], &minute["complete_above"]),
+        (&nameless, &97.into())
+    );
+    for (query, code, words) in [
+        ("?k=0", 400, "k=1 to k=1000"),
+        ("?k=1001", 400, "k=1 to k=1000"),
+        ("?key=a", 400, "sketch, window, k and detail"),
+        ("?window=60", 400, "such as 60s"),
+        ("?window=5s", 404, "there is one of all time, 60000 ms"),
+        ("?sketch=none", 404, "there is no sketch none"),
+        ("?sketch=logins", 404, "start the node with --top 100"),
+    ] {
+        let answer = server.get(&format!("/top{query}"));
+        assert_eq!(answer.code, code, "{query}: {}", answer.body);
+        assert!(answer.body.contains(words), "{query}: {}", answer.body);
+    }
+}
+
+#[test]
+fn names_are_told_to_nobody_else() {
+    let nobody = Fake {
+        trusted: None,
+        ..Fake::new(true)
+    };
+    let strange = Server::with(Limits::default(), Arc::new(nobody));
+    let server = Server::start();
+    for (server, header) in [
+        (&strange, ""),
+        (&server, "Via: 1.1 a\r\n"),
+        (&server, "X-Forwarded-For: 127.0.0.1\r\n"),
+        (&server, "Forwarded: for=127.0.0.1\r\n"),
+    ] {
+        let mut stream = server.connect();
+        let head = "GET /top HTTP/1.1\r\nHost: localhost\r\n";
+        write!(stream, "{head}{header}\r\n").unwrap();
+        let answer = Answer::read(&mut stream).unwrap();
+        assert_eq!(answer.code, 200, "{header}");
+        assert!(
+            answer.body.contains(r#""redacted":true"#),
+            "{}",
+            answer.body
+        );
+        assert!(
+            answer
+                .body
+                .contains(r#"{"rank":1,"count":99,"certain":89}"#),
+            "{}",
+            answer.body
+        );
+        assert!(!answer.body.contains("key\""), "{}", answer.body);
+    }
+}

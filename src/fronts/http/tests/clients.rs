@@ -254,6 +254,10 @@ impl StatusSource for StopsWhenAsked {
     fn detail(&self, _: &DetailQuestion) -> Result<Detail, DetailError> {
         unreachable!("only /status is asked for");
     }
+
+    fn top(&self, _: &TopQuestion, _: bool) -> Result<TopDocument, TopError> {
+        unreachable!("only /status is asked for");
+    }
 }
 
 #[test]

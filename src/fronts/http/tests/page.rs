@@ -6,6 +6,7 @@ use base64::Engine;
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::status::testing::top;
 use crate::status::{AmountStatus, SnapshotFilesStatus, WindowStatus};
 use rmbd_testkit::browser;
 
@@ -69,6 +70,7 @@ fn the_page_loads_nothing_and_writes_no_markup() {
 struct Busy {
     status: Status,
     asked: AtomicU64,
+    shows_keys: bool,
 }
 
 impl StatusSource for Busy {
@@ -90,14 +92,31 @@ impl StatusSource for Busy {
     }
 
     fn detail(&self, _: &DetailQuestion) -> Result<Detail, DetailError> {
-        unreachable!("the page asks for the status only");
+        unreachable!("the page asks for no key");
+    }
+
+    fn top(&self, question: &TopQuestion, shows_keys: bool) -> Result<TopDocument, TopError> {
+        top(question, shows_keys)
+    }
+
+    fn may_see_keys(&self, _: IpAddr, _: bool) -> bool {
+        self.shows_keys
     }
 }
 
 /// The page of a node with this status, in a browser.
 fn in_browser(status: Status) -> Option<String> {
-    let asked = AtomicU64::new(0);
-    let server = Server::with(Limits::default(), Arc::new(Busy { status, asked }));
+    in_browser_of(status, true)
+}
+
+/// The same for somebody who may see names or not.
+fn in_browser_of(status: Status, shows_keys: bool) -> Option<String> {
+    let busy = Busy {
+        status,
+        asked: AtomicU64::new(0),
+        shows_keys,
+    };
+    let server = Server::with(Limits::default(), Arc::new(busy));
     let page = browser::content(&format!("http://{}/", server.address))?;
     assert!(!page.contains("does not answer"), "its script fails");
     Some(page)
@@ -362,4 +381,36 @@ fn one_sketch_with_limits_shows_its_error_against_them() {
     let warning = part(&page, "ul", "large-errors");
     assert_eq!(warning.matches("<li>").count(), 2, "{warning}");
     assert!(!warning.contains("in the sketch"), "there is only one");
+}
+
+#[test]
+fn the_largest_keys_are_shown_as_text_or_not_at_all() {
+    let mut status = fake_status();
+    status.sketches.truncate(1);
+    let Some(page) = in_browser(status.clone()) else {
+        return;
+    };
+    assert!(!is_hidden(&page, "top-card"));
+    let shown = rows(&page, "top");
+    assert_eq!(
+        shown,
+        [
+            "1|&lt;b&gt;apple&lt;/b&gt;|99|89|9.9 %|",
+            "2|\\xff\\x00|98|88|9.8 %|",
+            "3|(name not known yet)|97|87|9.7 %|",
+        ]
+    );
+    let note = text_of(part(&page, "p", "top-note"));
+    assert!(
+        note.ends_with("Every key of which more than 97 came is here. The node lists 3."),
+        "{note}"
+    );
+    let lists = text_of(&part(&page, "select", "top-list").replace("</option>", "|"));
+    assert_eq!(lists, "all time|1 min|");
+    let page = in_browser_of(status.clone(), false).unwrap();
+    assert!(!page.contains("gt;apple"), "{page}");
+    assert_eq!(rows(&page, "top")[0], "1|(not shown)|99|89|9.9 %|");
+    assert!(text_of(part(&page, "p", "top-note")).contains("--show-keys"));
+    status.sketches[0].top.most = 0;
+    assert!(is_hidden(&in_browser(status).unwrap(), "top-card"));
 }

@@ -2,9 +2,9 @@
 
 use super::*;
 use rmbd_proto::compact::{
-    LIMITS_ANSWER_BYTES, LimitPart, Limits, PARDON_ANSWER_BYTES, SketchesWriter, Verdict,
-    WINDOW_ANSWER_BYTES, WindowAnswer, write_hit_by_name_answer, write_limits_answer,
-    write_pardon_answer, write_window_answer,
+    LIMITS_ANSWER_BYTES, LimitPart, Limits, PARDON_ANSWER_BYTES, SketchesWriter, TopHead,
+    TopWriter, Verdict, WINDOW_ANSWER_BYTES, WindowAnswer, write_hit_by_name_answer,
+    write_limits_answer, write_pardon_answer, write_window_answer,
 };
 
 /// Of the node's only limit of its own.
@@ -78,6 +78,16 @@ impl NaiveNode {
                 let mut out = [0; 100];
                 let writer = SketchesWriter::new(&mut out, 1 + self.sketches.len() as u64);
                 let bytes = writer.unwrap().finish();
+                Ok(out[..bytes].to_vec())
+            }
+            Operation::Top { most, .. } => {
+                let mut out = [0; 100];
+                let listed = most + 1;
+                let head = TopHead {
+                    listed,
+                    ..TopHead::default()
+                };
+                let bytes = TopWriter::new(&mut out, &head).unwrap().finish();
                 Ok(out[..bytes].to_vec())
             }
             _ => return None,
@@ -398,11 +408,20 @@ fn what_only_looks_needs_no_place_at_the_node() {
         2,
     );
     world.push(Operation::Sketches { first: 0 }, 3);
+    world.push(
+        Operation::Top {
+            window_ms: 0,
+            first: 0,
+            most: 10,
+        },
+        4,
+    );
     world.settle();
     assert_eq!(world.results[&0], Result_::Verdict(true, 0));
     assert_eq!(world.results[&1], Result_::Verdict(true, 0));
     assert_eq!(world.results[&2], Result_::Answer(0));
     assert_eq!(world.results[&3], Result_::Answer(4));
+    assert_eq!(world.results[&4], Result_::Answer(11));
     assert!(world.node.clients.is_empty());
 }
 

@@ -404,6 +404,7 @@ impl World {
                 }
                 Ok(Some(Answer::Pardon { credit })) => Result_::Answer(credit),
                 Ok(Some(Answer::Sketches(sketches))) => Result_::Answer(sketches.total),
+                Ok(Some(Answer::Top(top))) => Result_::Answer(top.head.listed),
                 Ok(Some(other)) => panic!("{other:?} is nobody's answer"),
                 Err(failure) => Result_::Failed(failure),
             };
