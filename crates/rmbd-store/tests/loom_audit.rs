@@ -14,6 +14,11 @@ use loom::thread;
 /// The atomics that the files are written with.
 mod atomic {
     pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
+    use rmbd_sketch::SketchError;
+
+    pub(crate) fn try_zeroed(len: usize) -> Result<Box<[AtomicU64]>, SketchError> {
+        Ok((0..len).map(|_| AtomicU64::new(0)).collect())
+    }
 }
 
 #[path = "../src/audit/sample.rs"]
@@ -75,7 +80,7 @@ impl World {
         let staying = keys.find(stays).unwrap();
         Arc::new(Self {
             sample,
-            table: Table::new(4),
+            table: Table::try_new(4).unwrap(),
             cell: AtomicU64::new(0),
             key,
             staying,

@@ -80,7 +80,7 @@ use self::atomic::{
     fence,
 };
 use crate::Replica;
-use crate::memory::{MemoryLimit, MemoryShare};
+use crate::memory::{MemoryShare, NoMemory};
 use crate::seats::{Seat, Seats};
 use sample::{Sample, tag_of};
 use table::Table;
@@ -88,6 +88,7 @@ use table::Table;
 /// The atomics that [`sample`] and [`table`] are written with; `tests/loom_audit.rs` puts a model of them in this
 /// place.
 mod atomic {
+    pub(super) use crate::memory::try_zeroed;
     pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
 }
 
@@ -215,20 +216,21 @@ impl Audit {
         plan: &AuditPlan,
         windows: usize,
         memory: &MemoryShare,
-    ) -> Result<Option<Self>, MemoryLimit> {
+    ) -> Result<Option<Self>, NoMemory> {
         if !plan.is_possible() {
             return Ok(None);
         }
         memory.reserve(plan.memory_bytes())?;
         let of_seat = |_| {
-            Arc::new(OfSeat {
-                table: Table::new(PLACES),
+            Ok(Arc::new(OfSeat {
+                table: Table::try_new(PLACES)?,
                 verdicts: CachePadded::default(),
-            })
+            }))
         };
+        let seats = (0..plan.seats()).map(of_seat);
         Ok(Some(Self {
             sample: Sample::new(),
-            seats: (0..plan.seats()).map(of_seat).collect(),
+            seats: seats.collect::<Result<_, NoMemory>>()?,
             missed: AtomicU64::new(0),
             too_low: AtomicU64::new(0),
             latest: Mutex::new(Latest {

@@ -16,50 +16,72 @@
 use super::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
-    fence,
+    fence, try_zeroed,
 };
 use super::sample::tag_of;
+use rmbd_sketch::SketchError;
 
 /// A place in a table.
 pub(super) type Place = usize;
 
-/// Keys by hash (open addressing, linear probing), with their counts.
+/// Keys by hash (open addressing, linear probing), with their counts. Pages in which no key was ever put cost nothing.
 #[derive(Debug)]
 pub(super) struct Table {
     /// Odd while keys leave.
     turn: AtomicU64,
     keys: AtomicU64,
-    /// A power of two. A quarter of them is empty at least.
-    slots: Box<[Slot]>,
+    /// The words of all slots, a power of two of those. A quarter of the slots is empty at least.
+    words: Box<[AtomicU64]>,
 }
 
+/// Words of a slot: what is begun, what is done, and the hash.
+const SLOT_WORDS: usize = 4;
+
 #[derive(Debug)]
-struct Slot {
+struct Slot<'a> {
     /// What is added, or about to be; 0 where no key is here. The hash is written before it.
-    begun: AtomicU64,
-    done: AtomicU64,
-    hash: [AtomicU64; 2],
+    begun: &'a AtomicU64,
+    done: &'a AtomicU64,
+    hash: [&'a AtomicU64; 2],
 }
 
 impl Table {
     /// An empty table with so many places, a power of two and at least 4.
-    pub(super) fn new(places: usize) -> Self {
-        Self {
+    pub(super) fn try_new(places: usize) -> Result<Self, SketchError> {
+        Ok(Self {
             turn: AtomicU64::new(0),
             keys: AtomicU64::new(0),
-            slots: (0..places).map(|_| Slot::new()).collect(),
+            words: try_zeroed(places * SLOT_WORDS)?,
+        })
+    }
+
+    /// Places of the table.
+    fn len(&self) -> usize {
+        self.words.len() / SLOT_WORDS
+    }
+
+    fn slot(&self, place: Place) -> Slot<'_> {
+        let (slots, _) = self.words.as_chunks::<SLOT_WORDS>();
+        let [begun, done, low, high] = &slots[place];
+        Slot {
+            begun,
+            done,
+            hash: [low, high],
         }
     }
 
     /// Bytes of such a table.
     pub(super) fn bytes_of(places: usize) -> u64 {
-        (places * size_of::<Slot>()) as u64
+        (places * SLOT_WORDS * size_of::<u64>()) as u64
     }
 
     /// Calls `each` with the hash of each key. Returns whether that were all of them: false where keys just left.
     pub(super) fn for_each(&self, mut each: impl FnMut([u64; 2])) -> bool {
+        if self.keys.load(Relaxed) == 0 {
+            return true;
+        }
         let read = self.calmly(|| {
-            let slots = self.slots.iter();
+            let slots = (0..self.len()).map(|place| self.slot(place));
             let here = slots.filter(|slot| slot.begun.load(Acquire) > 0);
             here.for_each(|slot| each(slot.hash()));
         });
@@ -76,13 +98,13 @@ impl Table {
         self.calmly(|| self.read(hash, |slot| slot.begun.load(Relaxed)))
     }
 
-    fn read(&self, hash: [u64; 2], read: impl FnOnce(&Slot) -> u64) -> u64 {
+    fn read(&self, hash: [u64; 2], read: impl FnOnce(&Slot<'_>) -> u64) -> u64 {
         if self.keys.load(Relaxed) == 0 {
             return 0;
         }
         let found = self.search(hash);
         found.map_or(0, |(place, is_here)| match is_here {
-            true => read(&self.slots[place]),
+            true => read(&self.slot(place)),
             false => 0,
         })
     }
@@ -98,12 +120,12 @@ impl Table {
 
     /// Where a key is, or would be, and whether it is there.
     fn search(&self, hash: [u64; 2]) -> Option<(Place, bool)> {
-        let mask = self.slots.len() - 1;
+        let mask = self.len() - 1;
         let home = (tag_of(hash) >> 32) as usize;
         // There is an empty place always, but for who reads while keys leave.
-        let mut places = (home..home + self.slots.len()).map(|place| place & mask);
+        let mut places = (home..home + self.len()).map(|place| place & mask);
         places.find_map(|place| {
-            let slot = &self.slots[place];
+            let slot = self.slot(place);
             if slot.begun.load(Acquire) == 0 {
                 return Some((place, false));
             }
@@ -117,10 +139,10 @@ impl Table {
     /// Begins to add to a key. The weight is not 0. `None` where all places are taken and the key has none.
     pub(super) fn begin(&self, hash: [u64; 2], weight: u64) -> Option<Place> {
         let (place, is_here) = self.search(hash)?;
-        let slot = &self.slots[place];
+        let slot = self.slot(place);
         if !is_here {
             let keys = self.keys.load(Relaxed);
-            if keys >= keys_max(self.slots.len()) {
+            if keys >= keys_max(self.len()) {
                 return None;
             }
             self.keys.store(keys + 1, Relaxed);
@@ -136,7 +158,7 @@ impl Table {
 
     /// The weight has been added to the cells.
     pub(super) fn end(&self, place: Place, weight: u64) {
-        let slot = &self.slots[place];
+        let slot = self.slot(place);
         let done = slot.done.load(Relaxed);
         slot.done.store(done + weight, Release);
     }
@@ -156,19 +178,19 @@ impl Table {
     /// Each run of keys is gone over from its beginning, so that a key moves towards the place that its hash names,
     /// or stays: no key that is gone over later lies between.
     fn move_what_stays(&self, below: u64) {
-        let mask = self.slots.len() - 1;
-        let mut slots = self.slots.iter();
+        let mask = self.len() - 1;
+        let mut slots = (0..self.len()).map(|place| self.slot(place));
         let empty = slots.position(|slot| slot.begun.load(Relaxed) == 0);
         let first = empty.unwrap_or_default() + 1;
         let mut keys = 0;
         for place in first..first + mask {
-            let Some((hash, done)) = self.slots[place & mask].take() else {
+            let Some((hash, done)) = self.slot(place & mask).take() else {
                 continue;
             };
             if tag_of(hash) < below
                 && let Some((place, _)) = self.search(hash)
             {
-                self.slots[place].put(hash, done);
+                self.slot(place).put(hash, done);
                 keys += 1;
             }
         }
@@ -176,18 +198,9 @@ impl Table {
     }
 }
 
-impl Slot {
-    fn new() -> Self {
-        let number = || AtomicU64::new(0);
-        Self {
-            begun: number(),
-            done: number(),
-            hash: [number(), number()],
-        }
-    }
-
+impl Slot<'_> {
     fn hash(&self) -> [u64; 2] {
-        self.hash.each_ref().map(|half| half.load(Relaxed))
+        self.hash.map(|half| half.load(Relaxed))
     }
 
     fn name(&self, hash: [u64; 2]) {

@@ -109,7 +109,8 @@ impl Keys {
         &self.list(list).entries()[place as usize]
     }
 
-    /// Finds out anew which keys are here, after some have entered or left a list. Those that are in no list any more have left.
+    /// Finds out anew which keys are here, after some have entered or left a list. Those that are in no list any more
+    /// have left.
     pub(super) fn tidy(&mut self) {
         self.index.fill(EMPTY);
         self.bits.fill(0);

@@ -50,9 +50,9 @@
 //! In a window the count is that of the time since the oldest snapshot of the ring, so it covers the window and up to
 //! two steps more; and at most what came to the cell of the last row (`windows::last_rows`), by which most adds know
 //! already that they need not look. A window forgets. So when a step is over, its thread compares all candidates with
-//! the snapshot that is the oldest one now, some at each pause, and those of which nothing counts leave. Then a quarter
-//! leaves if all places were taken, and T is the largest estimate that has left, or 0: *it comes down*. For each step the
-//! largest T of it is remembered.
+//! the snapshot that is the oldest one now, some at each pause, and those of which nothing counts leave. Then a
+//! quarter leaves if all places were taken, and T is the largest estimate that has left, or 0: *it comes down*. For
+//! each step the largest T of it is remembered.
 //!
 //! > Every key of which more than M was added to that part in the window is a candidate, where M is the largest T that
 //! > was in force since the window began.

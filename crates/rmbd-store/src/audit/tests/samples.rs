@@ -21,7 +21,7 @@ fn hash_with_tag(tag: u64) -> [u64; 2] {
 fn a_table_has_what_a_map_has() {
     for seed in 0..40 {
         let mut random = Random(0x07AB_1E00 + seed);
-        let (table, mut map) = (Table::new(16), HashMap::new());
+        let (table, mut map) = (Table::try_new(16).unwrap(), HashMap::new());
         // Some of them begin their search at one place.
         let hashes: Vec<[u64; 2]> = (0..30)
             .map(|_| hash_with_tag(random.next() & 0xffff_0003_0000_0000))
