@@ -120,8 +120,8 @@ pub struct SketchStatus {
     /// Probability with which an estimate keeps the error bound.
     pub confidence: f64,
     /// Bytes of all cells: this node's, the copy that was published to other nodes, learnt slices, those of legacy
-    /// peers, and the snapshots of windows; of the lists of the largest keys, and of exact counts. Pages that were never
-    /// written cost nothing.
+    /// peers, and the snapshots of windows; of the lists of the largest keys, and of exact counts. Pages that were
+    /// never written cost nothing.
     pub memory_bytes: u64,
     /// Sum of all weights that were added on this node (N).
     pub total_weight: u64,
