@@ -2,18 +2,18 @@
 //!
 //! A thread adds to a lane of its own, or to the cells that all threads share. The *count of a key in these cells* is
 //! the least of its rows there. Two rows mostly tell already that a key is small: the last one that an add goes to, of
-//! which the addition returns the value, and the first one, which is read again behind it. (One row does not: of as many
-//! keys as a row has cells, all as frequent as each other, a tenth has two others in its cell of a row.)
+//! which the addition returns the value, and the first one, which is read again behind it. (One row does not: of as
+//! many keys as a row has cells, all as frequent as each other, a tenth has two others in its cell of a row.)
 //!
-//! *Of several threads that share cells, one has seen everything* ([`Sketch::add_and_compare`]). Take all adds of a key,
-//! and of them the one whose addition to the last row comes last. What that addition returned is at least the weight of
-//! all of them. And who reads other rows behind it finds all of them in each row: an add goes to the last row behind all
-//! others, with Release, and an addition takes up with Acquire what those before it released (a release sequence). The
-//! least of what all additions *returned* would not do: two threads that add at the same moment may each come first in
-//! some row.
+//! *Of several threads that share cells, one has seen everything* ([`Sketch::add_and_compare`]). Take all adds of a
+//! key, and of them the one whose addition to the last row comes last. What that addition returned is at least the
+//! weight of all of them. And who reads other rows behind it finds all of them in each row: an add goes to the last row
+//! behind all others, with Release, and an addition takes up with Acquire what those before it released (a release
+//! sequence). The least of what all additions *returned* would not do: two threads that add at the same moment may each
+//! come first in some row.
 //!
-//! *Where hardly anybody else adds* a thread compares before it adds ([`Sketch::compare_and_add`]), which takes half the
-//! time: nothing waits for the locked additions. It misses what others add at the same moment.
+//! *Where hardly anybody else adds* a thread compares before it adds ([`Sketch::compare_and_add`]), which takes half
+//! the time: nothing waits for the locked additions. It misses what others add at the same moment.
 
 use super::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed},

@@ -129,8 +129,8 @@ fn what_is_certain_was_added() {
     });
 }
 
-/// A candidate that is marked at its second and third moment: what it is said to have got since a moment is at most what
-/// it got then.
+/// A candidate that is marked at its second and third moment: what it is said to have got since a moment is at most
+/// what it got then.
 #[test]
 fn what_came_since_a_mark_is_never_too_much() {
     check(|| {

@@ -88,13 +88,14 @@
 //! A slice's *top* is the list of its largest keys, in places that stay ([`TOP_PLACES_MAX`]). Its writer raises the
 //! list's *version* with each entry that changes, so that no two have the same, and a node asks for what has changed
 //! since the version that it has: `from`. What does not go on from that is dropped. It tells the last version that it
-//! had completely, too: what an entry was behind that it need not have got. An entry has a key in one of the
-//! forms 0 (there is none any more), 1 (two u64, the halves of its hash), 2 (length, bytes) and 3 (as in the complete version). Each
-//! *bound* makes a list of its own: span 0 is all time, others are windows; an entry has a bit for each list that it is
-//! in, the lowest one for the first bound. Every key of which more than the bound was counted in the slice (in the
-//! window), of the first `weight` that were, is in that list. That holds at the last version, when *complete*; what goes
-//! before tells the same bounds ahead, or none where they do not fit. What is *certain* is of all time. Nodes compare a *sum* (mod 2^64) over [`top_hash`] of all lists
-//! of sketches that both have, and offer each other's versions where sums differ.
+//! had completely, too: what an entry was behind that it need not have got. An entry has a key in one of the forms 0
+//! (there is none any more), 1 (two u64, the halves of its hash), 2 (length, bytes) and 3 (as in the complete
+//! version). Each *bound* makes a list of its own: span 0 is all time, others are windows; an entry has a bit for each
+//! list that it is in, the lowest one for the first bound. Every key of which more than the bound was counted in the
+//! slice (in the window), of the first `weight` that were, is in that list. That holds at the last version, when
+//! *complete*; what goes before tells the same bounds ahead, or none where they do not fit. What is *certain* is of
+//! all time. Nodes compare a *sum* (mod 2^64) over [`top_hash`] of all lists of sketches that both have, and offer
+//! each other's versions where sums differ.
 //!
 //! A node may have up to [`SKETCHES_MAX`] sketches. An about has up to [`SKETCHES_TOLD_MAX`] of them, in the order of
 //! the node's list; who has more writes several abouts. They may come in any order, and again. A node knows the

@@ -240,7 +240,8 @@ pub(super) struct Fitting {
 }
 
 impl Fitting {
-    /// Takes entries from the first one on, as long as they fit behind a beginning with these bounds into so many bytes.
+    /// Takes entries from the first one on, as long as they fit behind a beginning with these bounds into so many
+    /// bytes.
     pub(super) fn new<'a>(
         bytes_max: usize,
         bounds: &[TopBound],

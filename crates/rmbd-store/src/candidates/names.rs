@@ -1,8 +1,9 @@
 //! Which names are wanted, and those that were told.
 //!
-//! A thread that adds a key sees its bytes for a moment, before anybody knows whether the key is large: its weight waits
-//! in the absorber. So the control thread asks for the names of keys that are large, by some bits of their hashes, and
-//! whoever meets such a key next copies its bytes into a queue. Where the queue is full, the name is still wanted.
+//! A thread that adds a key sees its bytes for a moment, before anybody knows whether the key is large: its weight
+//! waits in the absorber. So the control thread asks for the names of keys that are large, by some bits of their
+//! hashes, and whoever meets such a key next copies its bytes into a queue. Where the queue is full, the name is still
+//! wanted.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 

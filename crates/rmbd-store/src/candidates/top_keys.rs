@@ -56,8 +56,8 @@ pub struct TopList<'n> {
     /// The keys, those with the largest estimates first.
     pub keys: Vec<TopKey<'n>>,
     /// Every key of which more than this was added (in the window), on this node by finished batches or (of
-    /// [`Slices`](crate::Slices)) in all slices that are here, is among the candidates; it is in this list if its estimate
-    /// is not below that of the last key here. [`u64::MAX`] if nothing is known.
+    /// [`Slices`](crate::Slices)) in all slices that are here, is among the candidates; it is in this list if its
+    /// estimate is not below that of the last key here. [`u64::MAX`] if nothing is known.
     pub complete_above: u64,
 }
 
@@ -71,7 +71,8 @@ pub struct TopKey<'n> {
     pub name: Option<&'n [u8]>,
     /// Its count as it is now, in all the cluster, as far as it is known here.
     pub estimate: Estimate,
-    /// What certainly was added to it (in the window), as far as whoever made the list knows. It is never above the truth.
+    /// What certainly was added to it (in the window), as far as whoever made the list knows. It is never above the
+    /// truth.
     pub certain: u64,
 }
 

@@ -190,8 +190,8 @@ impl Ring {
             > 0
     }
 
-    /// How many snapshots were begun. As long as no more [are](Self::are_begun), the oldest one in its slot reaches back
-    /// a window and a little further.
+    /// How many snapshots were begun. As long as no more [are](Self::are_begun), the oldest one in its slot reaches
+    /// back a window and a little further.
     #[inline]
     pub(crate) fn begun(&self) -> u64 {
         self.turns.begun()

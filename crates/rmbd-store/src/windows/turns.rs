@@ -15,9 +15,9 @@
 //!   the copier said before it wrote.
 //! - *A booking that is under way is noticed*: a reader that has read a raised cell has, behind its fence, the odd
 //!   number or a later one. A reader that has read the number that ended a booking has all that was raised.
-//! - *Who adds needs no clock* to know when a window begins: as long as no other snapshot is begun, that is at the oldest
-//!   one that is still in its slot. An adder that has read from [`begun`](Turns::begun) (Acquire) how many there are
-//!   sees all snapshots before the last one, and [`are_begun`](Turns::are_begun) tells it behind its reads whether
+//! - *Who adds needs no clock* to know when a window begins: as long as no other snapshot is begun, that is at the
+//!   oldest one that is still in its slot. An adder that has read from [`begun`](Turns::begun) (Acquire) how many there
+//!   are sees all snapshots before the last one, and [`are_begun`](Turns::are_begun) tells it behind its reads whether
 //!   what it has read was written again.
 //!
 //! This file uses nothing but atomics, so that a model checker can run it (`tests/loom.rs`).

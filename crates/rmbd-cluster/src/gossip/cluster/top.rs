@@ -1,7 +1,7 @@
 //! Members tell each other the lists of the largest keys.
 //!
-//! A node offers the list of its own slice to all members when it has changed, and whoever has an older version asks for
-//! what has changed since. Besides, one member in a round gets the sum over all lists that are held here. If it has
+//! A node offers the list of its own slice to all members when it has changed, and whoever has an older version asks
+//! for what has changed since. Besides, one member in a round gets the sum over all lists that are held here. If it has
 //! another sum it offers its own lists, so that those whose writers are gone come from anybody.
 
 use std::time::Duration;
