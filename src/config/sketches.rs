@@ -342,8 +342,7 @@ impl SketchWish {
         })
     }
 
-    /// The sketch with its windows. Where nothing is said of its largest keys, it lists [`TOP_DEFAULT`], if the hash
-    /// can.
+    /// The sketch with its windows. Where nothing is said of largest keys, it lists [`TOP_DEFAULT`] if the hash can.
     ///
     /// # Errors
     /// Fails for a size, windows and lists that are not possible.

@@ -519,11 +519,12 @@ fn no_reply_is_longer_than_three_times_its_request() {
         .unwrap();
         let socket = client_of(&node);
         // Operations as short as can be, without padding.
-        let operations: [&[u8]; 4] = [
+        let operations: [&[u8]; 5] = [
             &[8, 0, 0, 0],
             &[9, 0, 1, 0, 0, 0, 0, 0],
             &[0x0a, 0],
             b"\x0b\x06counts\0\0",
+            &[0x0d, 0, 0, 10],
         ];
         for operation in operations {
             for times in 1..80 {
@@ -593,8 +594,9 @@ fn random_bytes_behind_the_codes_of_windows_and_limits() {
             };
             let mut sent = datagram(header, |_| Ok(()));
             for _ in 0..1 + random.below(6) {
-                match random.below(6) {
+                match random.below(7) {
                     5 => sent.extend(b"\x0b\x06counts"),
+                    6 => sent.push(0x0d),
                     code => sent.push(8 + code as u8),
                 }
                 // Small numbers make operations that are whole more often.

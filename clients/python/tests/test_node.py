@@ -92,7 +92,7 @@ class RealNode(unittest.TestCase):
         with Node(*options) as node, Client(node.address, timeout=30) as client:
             end = time.monotonic() + 30
             while True:
-                client.add_many({"apple": 5, b"\xff\x00": 3, "": 1})
+                client.add_many({b"apple": 5, b"\xff\x00": 3, b"": 1})
                 top = client.top()
                 if [key.key for key in top.keys] == [b"apple", b"\xff\x00", b""]:
                     break

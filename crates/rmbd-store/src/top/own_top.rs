@@ -1,7 +1,7 @@
 //! The list of our own slice, as others are told of it.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rmbd_proto::cluster::TopBound;
@@ -62,8 +62,8 @@ pub(super) fn tell(top: &mut SliceTop, weight: u64, found: &[Found]) {
             bounds[list].above = bounds[list].above.max(estimate);
         }
     }
-    let rows: HashMap<KeyHash, Row> = rows.into_iter().collect();
-    top.retain(|hash| rows.contains_key(&hash));
+    let stay: HashSet<KeyHash> = rows.iter().map(|(hash, _)| *hash).collect();
+    top.retain(|hash| stay.contains(&hash));
     for (hash, row) in rows {
         let before = top.key(hash);
         let told = before.map_or(0, |key| key.certain);
