@@ -116,7 +116,7 @@ impl Finding {
             file: Some(summary.head.file),
             writer_before: summary.head.writer,
             is_resumed: loaded.is_resumed,
-            renamed: options.renamed,
+            renamed: loaded.renamed,
             is_set_aside: false,
         };
         (found, kept)

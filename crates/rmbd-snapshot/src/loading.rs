@@ -40,6 +40,8 @@ pub struct Loaded {
     /// Whether our own slices go on from what the file held of them. If they were to, and do not, there was no memory
     /// for it: the node is its [spare](ThisStart::spare) writer, and what it had counted before is a learnt slice.
     pub is_resumed: bool,
+    /// What the file held of our own slices has this writer now, where that is another one than in the file.
+    pub renamed: Option<Writer>,
     /// Number of slices that are here now.
     pub slices: u64,
     /// Slices that are not here, or not all of them, for want of room. Answers say that they lack something.
@@ -184,6 +186,7 @@ impl<'s> Loading<'s> {
             loaded: Loaded {
                 elapsed: clocks.elapsed,
                 is_resumed: own.resumes,
+                renamed: own.renamed,
                 slices: 0,
                 refused: 0,
                 skipped: Vec::new(),
@@ -255,6 +258,7 @@ impl<'s> Loading<'s> {
         }
         self.own.resumes = false;
         self.loaded.is_resumed = false;
+        self.loaded.renamed = self.own.renamed;
     }
 
     fn skip(&mut self, saved: SketchBlock, why: Skipped) -> Result<(), SnapshotFileError> {

@@ -67,6 +67,11 @@ impl Traffic {
         self.top += other.top;
     }
 
+    /// Something was counted that waits for the rate, or that asks for it.
+    pub(crate) fn has_data(&self) -> bool {
+        self.pushes + self.urgent + self.pulls + self.pardons + self.top > 0
+    }
+
     /// Nothing of any kind was counted.
     pub(crate) fn is_empty(&self) -> bool {
         self.by_kind().iter().all(|&(_, bytes)| bytes == 0)

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use rmbd_proto::cluster::SliceId;
 use rmbd_proto::{Boot, Writer};
 
-use super::super::machine::{Machine, Setup};
+use super::super::machine::{Found, Machine, Setup};
 use super::super::network::{Place, address};
 use super::events::{Event, LOOK_FOR_SEEDS};
 use super::process::{Leaving, Process};
@@ -33,6 +34,7 @@ impl<M: Machine> World<M> {
             truth.or_insert_with(|| vec![0; self.keys.len()]);
             self.fingerprints.insert(slice, spec.fingerprint());
         }
+        self.note_renamed(&setup, found);
         let boot = setup.boot;
         let rate = self.hosts[place].clock_rate;
         let mut process = Process::new(machine, setup, self.now, rate);
@@ -52,6 +54,29 @@ impl<M: Machine> World<M> {
             Event::LookForSeeds { place, boot },
         );
         self.settle(place);
+    }
+
+    /// What an earlier process had counted in its own slices may be here under another name, as slices of which the
+    /// process is no writer.
+    fn note_renamed(&mut self, setup: &Setup, found: Found) {
+        let renamed = found.renamed.filter(|_| !found.is_resumed);
+        let Some(writer) = renamed.filter(|writer| *writer != setup.writer) else {
+            return;
+        };
+        for spec in &setup.sketches {
+            let [old, new] = [found.writer_before, writer].map(|writer| SliceId {
+                writer,
+                ..setup.slice_of(spec.number)
+            });
+            let Some(cells) = self.written.get(&old).cloned() else {
+                continue;
+            };
+            super::raise_or_insert(&mut self.written, new, cells);
+            let truth = self.truth.get(&old).cloned();
+            self.truth.insert(new, truth.unwrap_or_default());
+            self.fingerprints.insert(new, spec.fingerprint());
+            self.history.name_anew(old, new);
+        }
     }
 
     fn setup(&mut self, place: Place) -> Setup {

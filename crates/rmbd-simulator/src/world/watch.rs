@@ -42,6 +42,19 @@ impl History {
     }
 }
 
+impl History {
+    /// What had been published under one name counts under another one, too.
+    pub(super) fn name_anew(&mut self, old: SliceId, new: SliceId) {
+        let versions = self.versions.range((old, 0)..=(old, u64::MAX));
+        let versions: Vec<(u64, Cells)> = versions
+            .map(|(&(_, version), cells)| (version, cells.clone()))
+            .collect();
+        for (version, cells) in versions {
+            self.note(new, version, cells);
+        }
+    }
+}
+
 impl<M: Machine> World<M> {
     /// Checks a process after everything that it does.
     pub(super) fn watch(&mut self, place: Place) {

@@ -108,7 +108,7 @@ impl Outbox {
         self.sent.datagrams += 1;
         self.sent.bytes += bytes as u64;
         self.sent.overhead += overhead as u64;
-        self.pacer.spend(bytes);
+        self.pacer.spend(bytes, kinds.has_data());
     }
 
     /// Whether `channel` is the one that seals for an address: acks of an earlier one tell nothing.
