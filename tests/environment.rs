@@ -62,6 +62,7 @@ fn lines() -> Vec<(Vec<&'static str>, BTreeSet<String>)> {
             "peer" => vec!["peer", "127.0.0.1:9"],
             "sketches" => vec!["sketches"],
             "status" => vec!["status"],
+            "top" => vec!["top"],
             other => panic!("a command without a line here: {other}"),
         };
         if command.get_name() != "keygen" {
