@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::crew::Part;
 use super::error::{NodeError, system};
 use super::overview::Overview;
+use crate::fronts::http::api::{Api, ApiOptions, Tokens};
 use crate::fronts::http::{self, Hosts, StatusSource};
 
 /// What the thread starts with, and owns from then on.
@@ -19,6 +20,9 @@ pub(super) struct HttpThread {
     pub(super) listener: TcpListener,
     /// The names by which it may be asked.
     pub(super) hosts: Hosts,
+    pub(super) tokens: Tokens,
+    /// Whether it answers checks.
+    pub(super) has_check: bool,
     pub(super) ends: HttpEnds,
     /// A sender that is dropped when the thread adds no more.
     pub(super) alive: mpsc::Sender<Infallible>,
@@ -74,15 +78,24 @@ impl HttpThread {
         let crew = self.overview.crew().clone();
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let HttpEnds { adding, serving } = self.ends;
-        let source: Arc<dyn StatusSource> = self.overview;
-        let alive = self.alive;
+        let source: Arc<dyn StatusSource> = self.overview.clone();
+        let api = Arc::new(Api::new(ApiOptions {
+            shared: Arc::clone(self.overview.shared()),
+            source: Arc::clone(&source),
+            hosts: self.hosts.clone(),
+            tokens: self.tokens,
+            has_check: self.has_check,
+            published: Arc::clone(self.overview.http_tally()),
+        }));
+        let (alive, adds) = (self.alive, Arc::clone(&api));
         let ends_adding = async move {
             let _ = adding.await;
+            adds.end_adding();
             drop(alive);
             std::future::pending().await
         };
         let stop = async move { drop(serving.await) };
-        let serving = http::serve(listener, source, self.hosts, stop);
+        let serving = http::serve_with(listener, source, self.hosts, Some(api), stop);
         #[cfg(test)]
         let serving = crew.unless_struck(Part::Http, serving);
         tokio::select! {

@@ -26,6 +26,7 @@ use crate::config::{IoChoice, MAX_THREADS, NodeConfig};
 use crate::data_dir::{DataDir, Folder};
 use crate::engine::{Engine, EngineOptions, Session};
 use crate::fronts::datagrams::ClientPort;
+use crate::fronts::http::api::Tokens;
 use crate::legacy::{LegacyPeers, Rounds};
 use crate::shared::{LimitsInForce, LoneSlices, Shared};
 use crate::snapshots::{self, Found, Source};
@@ -55,6 +56,8 @@ impl Node {
         spare_address_space();
         let backend = choose_backend(config, threads)?;
         let drawn = draw()?;
+        let tokens = config.http_token_file.as_deref().map(Tokens::read);
+        let mut tokens = tokens.transpose()?.unwrap_or_default();
         let data_dir = DataDir::open(config.cluster.data_dir.as_deref(), drawn.node)?;
         let Bound { sockets, http } = bind(config, threads)?;
         let client = sockets
@@ -174,6 +177,8 @@ impl Node {
                     overview: Arc::clone(&overview),
                     listener,
                     hosts: http_hosts(config),
+                    tokens: std::mem::take(&mut tokens),
+                    has_check: config.http_check,
                     ends,
                     alive: alive.clone(),
                 };
