@@ -111,7 +111,7 @@ pub struct NodeConfig {
     pub busy_poll_us: u32,
     /// Size of the receive buffer to ask for, in bytes, for each data thread's socket.
     pub receive_buffer_bytes: usize,
-    /// Networks that may send `peer` and `sync`, besides loopback.
+    /// Networks that may send `peer` and `sync`, and add over HTTP without a token, besides loopback.
     pub trust: Vec<IpNet>,
     /// Networks that are told the names of the largest keys, besides loopback.
     pub show_keys: Vec<IpNet>,
@@ -122,8 +122,8 @@ pub struct NodeConfig {
     /// Names by which HTTP may be asked, besides addresses, `localhost`, the host's own name and those in other
     /// options.
     pub http_hosts: Vec<String>,
-    /// File with the tokens that HTTP takes from those who add over it and are not trusted, one a line. Without it only
-    /// loopback and [`trust`](Self::trust) add over HTTP.
+    /// File with the tokens that HTTP takes from those who add over it and are not trusted, one a line. Without it
+    /// only loopback and [`trust`](Self::trust) add over HTTP.
     pub http_token_file: Option<PathBuf>,
     /// Whether HTTP answers `GET /v1/check`, which adds, to those who have a token.
     pub http_check: bool,

@@ -125,15 +125,16 @@ pub struct NodeOptions {
     )]
     pub receive_buffer_bytes: usize,
 
-    /// Who may send peer and sync messages, besides loopback; repeat it or use commas
+    /// Who may send peer and sync messages, and add over HTTP without a token, besides loopback; repeat it or use
+    /// commas
     #[arg(
         long, value_name = "CIDR", env = "RMBD_TRUST", value_delimiter = ',',
         value_parser = cidr
     )]
     pub trust: Vec<IpNet>,
 
-    /// Who is told the names of the largest keys, besides loopback; all others see their counts only; repeat it or use
-    /// commas
+    /// Who is told the names of the largest keys, besides loopback and who shows a token; all others see their counts
+    /// only; repeat it or use commas
     #[arg(
         long, value_name = "CIDR", env = "RMBD_SHOW_KEYS", value_delimiter = ',',
         value_parser = cidr
@@ -162,8 +163,8 @@ pub struct NodeOptions {
     )]
     pub http_host: Vec<String>,
 
-    /// File with the tokens that HTTP takes from those who add over it and are neither on loopback nor in --trust, one a
-    /// line (rmbd keygen makes one)
+    /// File with the tokens that HTTP takes from those who add over it and are neither on loopback nor in --trust,
+    /// one a line (rmbd keygen makes one)
     #[arg(long, value_name = "FILE", env = "RMBD_HTTP_TOKEN_FILE")]
     pub http_token_file: Option<PathBuf>,
 

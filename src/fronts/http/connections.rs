@@ -36,10 +36,11 @@ use rmbd_io::limits::files_left;
 /// each of their processes; 256 of the largest buffers take about 8 MiB.
 const CONNECTIONS_MAX: usize = 256;
 /// Time for a request's head, which is a line and a few headers, and takes one round trip. A connection may be idle
-/// for as long between two requests.
-const HEADER_READ_LIMIT: Duration = Duration::from_secs(5);
-/// The longest time from one request to the next, with the reading of the answer, so that nobody keeps a place who does
-/// not use it.
+/// for as long between two requests, so that services which add seldom need no new one each time. Where others wait
+/// for a place, a silent one goes much sooner.
+const HEADER_READ_LIMIT: Duration = Duration::from_secs(30);
+/// The longest time from one request to the next, with the reading of the answer, so that nobody keeps a place who
+/// does not use it.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 /// How long an answer that is being written may be read after its connection was told to end.
 const DRAIN_LIMIT: Duration = Duration::from_millis(200);
@@ -394,8 +395,8 @@ async fn connection(
     let _ = timeout(limits.drain, connection).await;
 }
 
-/// Waits until there was no request for so long. A connection that is used is not ended by us: its client could not know
-/// whether a request that was under way then has come.
+/// Waits until there was no request for so long. A connection that is used is not ended by us: its client could not
+/// know whether a request that was under way then has come.
 async fn unused(activity: &Activity, start: Instant, limit: Duration) {
     loop {
         let last = Duration::from_millis(activity.0.load(Ordering::Relaxed));

@@ -1,5 +1,5 @@
-//! The control thread: rare messages, rounds to legacy peers, the cluster and signals. Its waits for names never hold up
-//! a data thread.
+//! The control thread: rare messages, rounds to legacy peers, the cluster and signals. Its waits for names never hold
+//! up a data thread.
 
 mod listing;
 mod once;

@@ -7,8 +7,8 @@
 //! | a list with names | of those: loopback and `--show-keys`, as for `/top`; and whoever shows a token |
 //! | a check, which adds by a GET | of those: whoever shows a token |
 //!
-//! A token that is shown and is none of this node's is refused everywhere. Nobody is answered who asks from the page of a
-//! browser, but a check, whose proxy passes the visitor's headers on.
+//! A token that is shown and is none of this node's is refused everywhere. Nobody is answered who asks from the page
+//! of a browser, but a check, whose proxy passes the visitor's headers on.
 
 use std::net::IpAddr;
 

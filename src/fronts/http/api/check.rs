@@ -27,7 +27,12 @@ pub(super) fn check(query: &str) -> Result<Check, Problem> {
     })?;
     let limit = limit.and_then(|name| String::from_utf8(name).ok());
     let key = key.ok_or_else(|| malformed("no key: ask for /v1/check?limit=NAME&key=KEY"))?;
-    checked_key(&key)?;
+    if checked_key(&key)?.is_empty() {
+        // All visitors would share it.
+        return Err(malformed(
+            "the key is empty: the proxy's variable has no value",
+        ));
+    }
     let weight = weight.map_or(Some(1), |text| number(&text));
     let over = match over.as_deref() {
         None | Some(b"429") => StatusCode::TOO_MANY_REQUESTS,
@@ -75,8 +80,8 @@ mod tests {
                 StatusCode::FORBIDDEN,
             ),
             (
-                "limit=api&key=&weight=7&over=429",
-                b"",
+                "limit=api&key=+&weight=7&over=429",
+                b"+",
                 7,
                 StatusCode::TOO_MANY_REQUESTS,
             ),
@@ -89,6 +94,7 @@ mod tests {
             ("key=a", "no limit"),
             ("limit=%ff&key=a", "no limit"),
             ("limit=api", "no key"),
+            ("limit=api&key=", "empty"),
             ("limit=api&key=a&key=b", "twice"),
             ("limit=api&key=%f", "hexadecimal"),
             ("limit=api&key=a&weight=-1", "weight is"),

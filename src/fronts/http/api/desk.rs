@@ -28,8 +28,8 @@ impl Desk {
         }
     }
 
-    /// Does all that is asked, in its order, and returns the answers in the order of the questions. What does not answer
-    /// has none. All of it is done, or nothing.
+    /// Does all that is asked, in its order, and returns the answers in the order of the questions. What does not
+    /// answer has none. All of it is done, or nothing.
     pub(super) fn perform(
         &mut self,
         operation: Operation,

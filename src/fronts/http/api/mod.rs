@@ -10,8 +10,8 @@
 //! | `GET /v1/check` | a hit for proxies, by the name of a limit; 204, or 429 |
 //! | `GET /v1/openapi.json` | all of that, as OpenAPI says it |
 //!
-//! A request is checked as a whole before anything of it is done, and then done as a whole. Errors are documents of RFC
-//! 9457. Who may ask what is said in [`access`].
+//! A request is checked as a whole before anything of it is done, and then done as a whole. Errors are documents of
+//! RFC 9457. Who may ask what is said in [`access`].
 
 mod access;
 mod answer;

@@ -112,7 +112,8 @@ impl Tokens {
         self.0.is_empty()
     }
 
-    /// Whether this is one of them. All are compared, and each to its end, so that the time tells nothing but lengths.
+    /// Whether this is one of them. All are compared, and each to its end, so that the time tells nothing but
+    /// lengths.
     pub(super) fn have(&self, shown: &[u8]) -> bool {
         let is_one = |found: bool, token: &Box<[u8]>| found | black_box(is_same(token, shown));
         self.0.iter().fold(false, is_one)

@@ -124,10 +124,16 @@ fn lengths_that_contradict_each_other_are_refused() {
     stream.write_all(short.as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let answer = read_until_closed(&mut stream);
-    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"),
+        "{answer:?}"
+    );
     let counted = answer_to(&server, &posting("/v1/default/count", r#"{"key":"z"}"#));
     let estimate: Value = serde_json::from_str(&counted.body).unwrap();
-    assert!(matches!(estimate["estimate"].as_u64(), Some(0 | 1)), "{estimate}");
+    assert!(
+        matches!(estimate["estimate"].as_u64(), Some(0 | 1)),
+        "{estimate}"
+    );
 }
 
 #[test]
