@@ -19,7 +19,6 @@ use rmbd::config::NodeConfig;
 use rmbd::node::Node;
 use rmbd_testkit::random::Random;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -182,7 +181,7 @@ fn round(server: SocketAddr, seed: u64) -> Round {
 
 /// Asks again and again, and returns how long each answer took.
 async fn client(server: SocketAddr, mut random: Random) -> Vec<Duration> {
-    let mut stream = TcpStream::connect(server).await.unwrap();
+    let stream = TcpStream::connect(server).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let (start, mut times, mut answer) = (Instant::now(), Vec::new(), Vec::new());
     while start.elapsed() < MEASURE {
@@ -194,21 +193,36 @@ async fn client(server: SocketAddr, mut random: Random) -> Vec<Duration> {
             body.len()
         );
         let asked = Instant::now();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        read_answer(&mut stream, &mut answer).await.unwrap();
+        write(&stream, request.as_bytes()).await.unwrap();
+        read_answer(&stream, &mut answer).await.unwrap();
         times.push(asked.elapsed());
     }
     times
 }
 
-/// Reads one answer, which has to be a 200.
-async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> io::Result<()> {
-    answer.clear();
-    loop {
-        if stream.read_buf(answer).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+async fn write(stream: &TcpStream, mut request: &[u8]) -> io::Result<()> {
+    while !request.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(request) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => request = &request[written?..],
         }
-        let text = std::str::from_utf8(answer).unwrap();
+    }
+    Ok(())
+}
+
+/// Reads one answer, which has to be a 200.
+async fn read_answer(stream: &TcpStream, answer: &mut Vec<u8>) -> io::Result<()> {
+    answer.clear();
+    let mut buffer = [0; 4096];
+    loop {
+        stream.readable().await?;
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            read => answer.extend_from_slice(&buffer[..read?]),
+        }
+        let text = std::str::from_utf8(&*answer).unwrap();
         let Some((head, body)) = text.split_once("\r\n\r\n") else {
             continue;
         };

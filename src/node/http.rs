@@ -92,7 +92,7 @@ impl HttpThread {
             let _ = adding.await;
             adds.end_adding();
             drop(alive);
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let stop = async move { drop(serving.await) };
         let serving = http::serve_with(listener, source, self.hosts, Some(api), stop);

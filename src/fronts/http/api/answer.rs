@@ -14,7 +14,7 @@ use super::problem::{PROBLEM_TYPE, QUOTA_EXCEEDED, QUOTA_TITLE, json};
 use super::question::{Operation, Question, SaidLimit, SaidLimits};
 use super::request::ApiKey;
 use crate::config::span_text;
-use crate::engine::{Answer, LimitsAnswer};
+use crate::engine::Answer;
 use rmbd_store::Estimate;
 
 /// <https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/10/>
@@ -208,7 +208,7 @@ impl<'q> Verdict<'q> {
         };
         Some(Self {
             document,
-            wait: wait_of(told),
+            wait: told.retry_after,
             said,
             name,
         })
@@ -319,10 +319,6 @@ fn policy(said: &SaidLimits<'_>, name: Option<&str>, at: usize, limit: &SaidLimi
         (None, false) => format!("{}{window}", limit.limit),
         (None, true) => format!("{at}:{}{window}", limit.limit),
     }
-}
-
-fn wait_of(told: &LimitsAnswer) -> Option<Duration> {
-    told.retry_after
 }
 
 fn ms_rounded_up(wait: Duration) -> u64 {

@@ -233,7 +233,7 @@ mod tests {
     fn what_is_not_understood_is_said() {
         let nested = |text: &str| format!("{}{}", text.repeat(10_000), "]".repeat(10_000));
         let many = format!(r#"{{"items":[{}]}}"#, vec!["{}"; 1_001].join(","));
-        let limits = format!(r#"{{"limits":[{}]}}"#, vec!["{}"; 9].join(","));
+        let limits = format!(r#"{{"limits":[{}]}}"#, ["{}"; 9].join(","));
         for (text, words) in [
             ("", "EOF"),
             ("{", "EOF"),

@@ -103,9 +103,7 @@ fn api_with(tokens: Tokens) -> Arc<Api> {
 }
 
 fn tokens() -> Tokens {
-    let path = std::env::temp_dir().join(format!("rmbd-tokens-{}", std::process::id()));
-    std::fs::write(&path, format!("{TOKEN}\n")).unwrap();
-    Tokens::read(&path).unwrap()
+    Tokens::parse(TOKEN).unwrap()
 }
 
 fn api() -> Arc<Api> {
@@ -393,7 +391,7 @@ fn who_adds_too_fast_is_told_to_come_again() {
 #[test]
 fn requests_are_counted_by_kind_and_outcome() {
     let api = api();
-    let published = Arc::clone(&api.desk().as_ref().unwrap().published());
+    let published = Arc::clone(api.desk().as_ref().unwrap().published());
     for (path, body) in [
         ("add", r#"{"key":"a"}"#),
         ("count", r#"{"key":"a"}"#),
