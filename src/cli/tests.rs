@@ -543,6 +543,7 @@ pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
             }],
         },
         compact: CompactStatus::default(),
+        http_api: HttpApiStatus::default(),
         cluster: ClusterStatus {
             off_because: Some("--cluster off".into()),
             ..ClusterStatus::default()

@@ -13,9 +13,9 @@ use crate::legacy::LegacyPeers;
 use crate::shared::Shared;
 use crate::snapshots::{Ordered, SnapshotDesk};
 use crate::status::{
-    CompactStatus, Datagrams, Detail, DetailError, DetailQuestion, IoStatus, LimitStatus,
-    LogStatus, Messages, NamedSketchStatus, ObservedThread, Replies, SketchStatus,
-    SnapshotFilesStatus, Status, TopDocument, TopError, TopQuestion, tally_of,
+    CompactStatus, Datagrams, Detail, DetailError, DetailQuestion, HttpApiStatus, IoStatus,
+    LimitStatus, LogStatus, Messages, NamedSketchStatus, ObservedThread, PublishedTally, Replies,
+    SketchStatus, SnapshotFilesStatus, Status, TopDocument, TopError, TopQuestion, tally_of,
 };
 use rmbd_io::Backend;
 use rmbd_proto::compact::Problem;
@@ -31,6 +31,8 @@ pub(super) struct Overview {
     /// `None` where nothing is kept.
     snapshots: Option<Arc<SnapshotDesk>>,
     crew: Crew,
+    /// What the API over HTTP has done.
+    http_tally: Arc<PublishedTally>,
     /// The back end, which is known when all threads have their resources.
     backend: OnceLock<Backend>,
     ready: AtomicBool,
@@ -55,6 +57,7 @@ impl Overview {
             peers,
             snapshots,
             crew,
+            http_tally: Arc::default(),
             backend: OnceLock::new(),
             ready: AtomicBool::new(false),
         }
@@ -75,6 +78,11 @@ impl Overview {
     /// The real address of the HTTP port; `None` when it is off.
     pub(super) fn http(&self) -> Option<SocketAddr> {
         self.http
+    }
+
+    /// Where the API over HTTP shows what it has done.
+    pub(super) fn http_tally(&self) -> &Arc<PublishedTally> {
+        &self.http_tally
     }
 
     pub(super) fn participation(&self) -> &Participation {
@@ -131,7 +139,7 @@ impl StatusSource for Overview {
     fn status(&self) -> Status {
         let (engine, replica) = (self.shared().engine(), self.shared().replica());
         let (boot, now) = (engine.boot(), self.shared().now());
-        let tally = tally_of(&self.threads);
+        let tally = tally_of(&self.threads, &self.http_tally);
         let (cluster, readiness) = self.participation.status(boot, engine.registry(), now);
         let peers = self.peers.lock();
         let mut status = Status {
@@ -154,6 +162,7 @@ impl StatusSource for Overview {
                 threads: self.threads.iter().map(|thread| thread.status()).collect(),
             },
             compact: CompactStatus::of(engine),
+            http_api: HttpApiStatus::default(),
             snapshot_files: self
                 .snapshots
                 .as_ref()
@@ -169,6 +178,10 @@ impl StatusSource for Overview {
 
     fn failure(&self) -> Option<String> {
         self.crew.failure()
+    }
+
+    fn may_use(&self, ip: IpAddr) -> bool {
+        self.port.may_use(ip)
     }
 
     fn is_trusted(&self, ip: IpAddr) -> bool {

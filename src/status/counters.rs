@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crossbeam_utils::CachePadded;
 use serde::{Deserialize, Serialize};
 
-use super::{CompactStatus, Datagrams, Status};
+use super::{CompactStatus, Datagrams, HttpApiStatus, Status};
 use crate::engine;
 use rmbd_proto::compact::Problem;
 use rmbd_proto::legacy::Malformed;
@@ -238,6 +238,17 @@ counters! {
     compact: CompactStatus {
         requests: Thread = "rmbd_compact_requests" "Requests in the compact format, understood or not",
         repeats: Session = "rmbd_compact_repeats" "Exactly-once requests that came again and were not added again",
+    }
+    http_api: HttpApiStatus {
+        http_adds: Thread = "rmbd_http_adds" "Requests over HTTP to add",
+        http_counts: Thread = "rmbd_http_counts" "Requests over HTTP to count",
+        http_hits: Thread = "rmbd_http_hits" "Requests over HTTP to hit",
+        http_takes: Thread = "rmbd_http_takes" "Requests over HTTP to take",
+        http_tops: Thread = "rmbd_http_tops" "Requests over HTTP for the largest keys",
+        http_checks: Thread = "rmbd_http_checks" "Requests over HTTP to check a limit",
+        http_over: Thread = "rmbd_http_over" "Requests over HTTP that were over a limit",
+        http_refused: Thread = "rmbd_http_refused" "Requests to the API over HTTP that were refused as they were",
+        http_failed: Thread = "rmbd_http_failed" "Requests to the API over HTTP that this node could not take then",
     }
 }
 

@@ -15,11 +15,12 @@ use rmbd_store::{
 
 use super::{
     AmountStatus, AuditErrorsStatus, AuditStatus, ClusterStatus, CompactStatus, Datagrams, Detail,
-    DetailError, DetailQuestion, IoStatus, LastSnapshotFile, LikelyErrorStatus, LimitStatus,
-    LoadedSnapshotFile, LogStatus, MemberStatus, Messages, NamedSketchStatus, NewWriterStatus,
-    OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness, Replies,
-    SetAsideFile, SharedNodeStatus, SketchStatus, SliceStatus, SnapshotFilesStatus, Status,
-    ThreadStatus, TopDocument, TopError, TopListStatus, TopQuestion, TopStatus, WindowStatus,
+    DetailError, DetailQuestion, HttpApiStatus, IoStatus, LastSnapshotFile, LikelyErrorStatus,
+    LimitStatus, LoadedSnapshotFile, LogStatus, MemberStatus, Messages, NamedSketchStatus,
+    NewWriterStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness,
+    Replies, SetAsideFile, SharedNodeStatus, SketchStatus, SliceStatus, SnapshotFilesStatus,
+    Status, ThreadStatus, TopDocument, TopError, TopListStatus, TopQuestion, TopStatus,
+    WindowStatus,
 };
 use crate::engine::{Engine, EngineOptions};
 
@@ -180,6 +181,17 @@ pub(crate) fn status() -> Status {
             repeats: 44,
             once_clients: 12,
             once_clients_max: 65_536,
+        },
+        http_api: HttpApiStatus {
+            http_adds: 51,
+            http_counts: 52,
+            http_hits: 53,
+            http_takes: 54,
+            http_tops: 55,
+            http_checks: 56,
+            http_over: 57,
+            http_refused: 58,
+            http_failed: 59,
         },
         snapshot_files: snapshot_files(),
         log: LogStatus {

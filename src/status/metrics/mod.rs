@@ -106,6 +106,7 @@ impl Collector for Scrape {
         page.pardons(self.status.pardons)?;
         page.io(&self.status.io)?;
         page.compact(&self.status.compact)?;
+        page.singles(singles::http_api(&self.status.http_api))?;
         page.snapshot_files(&self.status.snapshot_files)?;
         page.log(&self.status.log)?;
         page.cluster(&self.status.cluster, self.status.is_ready())?;
