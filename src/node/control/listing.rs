@@ -1,4 +1,5 @@
-//! The lists of the largest keys, which are told to whoever answers questions twice a second, between other work.
+//! The lists of the largest keys, which are told to whoever answers questions twice a second, between other work, and
+//! the names of keys that limits deny.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -67,6 +68,7 @@ impl Listing {
     }
 
     async fn round(&self) {
+        self.shared.engine().take_denied_names();
         for &(sketch, number) in &self.sketches {
             let told = self.lists.make(sketch, number, self.shared.now());
             self.shared.engine().top().tell(sketch, told);
