@@ -183,7 +183,7 @@ const PAGE: &str = include_str!("page.html");
 /// The policy of the page: it may run its own script, use its own style (both named by the SHA-256 of their text, so
 /// that nothing that gets into the page by a trick runs), and ask this node.
 const PAGE_POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-zAxB9ZY2u/6X6X1Qaksou7uRljAdkgQLHCXO3TxSbw8='; \
+     script-src 'sha256-inw/ZhFwqlJb5ilsrGpKSQsJpAwj+IS2R804ITGjKfA='; \
      style-src 'sha256-NcOrtKeH2hAsvU3A9wB4YJrMPnyiKiUZd/HQuUJk1Hw='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
