@@ -55,6 +55,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("fronts/http", &["config", "status"], &["io", "proto"]),
     (
+        "fronts/resp",
+        &["engine", "config", "shared", "status", "fronts/datagrams"],
+        &["io", "names", "proto", "store"],
+    ),
+    (
         "snapshots",
         &["data_dir", "shared", "status", "cluster_io"],
         &["pace", "proto", "snapshot", "store"],
@@ -81,11 +86,12 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "cluster_io",
             "fronts/datagrams",
             "fronts/http",
+            "fronts/resp",
             "snapshots",
             "legacy",
         ],
         &[
-            "cluster", "console", "io", "names", "proto", "sketch", "snapshot", "store",
+            "cluster", "console", "io", "names", "proto", "sketch", "snapshot", "store", "udp",
         ],
     ),
     (

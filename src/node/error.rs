@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::cluster_io::ClusterError;
 use crate::config::{self, MAX_THREADS};
 use crate::data_dir::DataDirError;
+use crate::fronts::resp::RespError;
 use crate::snapshots::SnapshotFileFailure;
 use rmbd_cluster::NewClusterError;
 use rmbd_io::limits::LimitReached;
@@ -37,6 +38,9 @@ pub enum NodeError {
         /// The system's error.
         source: io::Error,
     },
+    /// Clients of Redis's protocol cannot be served.
+    #[error(transparent)]
+    Resp(#[from] RespError),
     /// The sketch needs more memory than the machine has, or than its control group may use.
     #[error(
         "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and this process may use \

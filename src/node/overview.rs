@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, OnceLock};
 
 use super::crew::{Crew, Part};
+use super::resp::Resp;
 use crate::cluster_io::Participation;
 use crate::fronts::datagrams::{Asks, ClientPort};
 use crate::fronts::http::{PendingOrder, StatusSource};
@@ -14,7 +15,7 @@ use crate::shared::Shared;
 use crate::snapshots::{Ordered, SnapshotDesk};
 use crate::status::{
     CompactStatus, Datagrams, Detail, DetailError, DetailQuestion, IoStatus, LimitStatus,
-    LogStatus, Messages, NamedSketchStatus, ObservedThread, Replies, SketchStatus,
+    LogStatus, Messages, NamedSketchStatus, ObservedThread, Replies, RespStatus, SketchStatus,
     SnapshotFilesStatus, Status, TopDocument, TopError, TopQuestion, tally_of,
 };
 use rmbd_io::Backend;
@@ -26,6 +27,7 @@ pub(super) struct Overview {
     port: Arc<ClientPort>,
     threads: Box<[Arc<ObservedThread>]>,
     http: Option<SocketAddr>,
+    resp: Option<Resp>,
     participation: Participation,
     peers: Arc<LegacyPeers>,
     /// `None` where nothing is kept.
@@ -42,6 +44,7 @@ impl Overview {
         port: Arc<ClientPort>,
         threads: Box<[Arc<ObservedThread>]>,
         http: Option<SocketAddr>,
+        resp: Option<Resp>,
         participation: Participation,
         peers: Arc<LegacyPeers>,
         snapshots: Option<Arc<SnapshotDesk>>,
@@ -51,6 +54,7 @@ impl Overview {
             port,
             threads,
             http,
+            resp,
             participation,
             peers,
             snapshots,
@@ -75,6 +79,11 @@ impl Overview {
     /// The real address of the HTTP port; `None` when it is off.
     pub(super) fn http(&self) -> Option<SocketAddr> {
         self.http
+    }
+
+    /// How clients of Redis's protocol are served; `None` when they are not.
+    pub(super) fn resp(&self) -> Option<&Resp> {
+        self.resp.as_ref()
     }
 
     pub(super) fn participation(&self) -> &Participation {
@@ -154,6 +163,10 @@ impl StatusSource for Overview {
                 threads: self.threads.iter().map(|thread| thread.status()).collect(),
             },
             compact: CompactStatus::of(engine),
+            resp: self
+                .resp
+                .as_ref()
+                .map_or_else(RespStatus::default, Resp::status),
             snapshot_files: self
                 .snapshots
                 .as_ref()

@@ -18,6 +18,7 @@ use super::error::{NodeError, system};
 use super::keeping::{Keeping, KeptClients};
 use super::limits::rules;
 use super::overview::Overview;
+use super::resp::{Resp, RespListeners};
 use super::signals::Signals;
 use super::{Node, room};
 use crate::cluster_io::{self, ClusterSockets, Opened, Participation, Seeds, SharedCluster};
@@ -56,6 +57,7 @@ impl Node {
         let drawn = draw()?;
         let data_dir = DataDir::open(config.cluster.data_dir.as_deref(), drawn.node)?;
         let Bound { sockets, http } = bind(config, threads)?;
+        let resp = RespListeners::bind(&config.resp, threads)?;
         let client = sockets
             .first()
             .map_or_else(unspecified, DataSocket::local_addr);
@@ -137,11 +139,14 @@ impl Node {
             observed.first().map(|thread| thread.socket()),
             cluster.as_ref().map_or(0, |cluster| cluster.bound().port()),
         ));
+        let resp = resp.map(|listeners| Resp::new(config, listeners, &port));
+        let resp = resp.transpose()?;
         let peers = Arc::new(LegacyPeers::new(config, replica));
         let overview = Arc::new(Overview::new(
             Arc::clone(&port),
             observed,
             http_addr,
+            resp,
             participation,
             Arc::clone(&peers),
             keeping.as_ref().map(|keeping| Arc::clone(keeping.desk())),
