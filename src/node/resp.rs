@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bind::patiently;
 use crate::config::{NodeConfig, RespConfig};
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::resp::{RespError, RespPort};
@@ -38,7 +39,9 @@ impl RespListeners {
         let Some(address) = &config.address else {
             return Ok(None);
         };
-        Ok(Some(Self(bind_streams(resolve(address)?, threads)?)))
+        let address = resolve(address)?;
+        let listeners = patiently(|| bind_streams(address, threads))?;
+        Ok(Some(Self(listeners)))
     }
 }
 

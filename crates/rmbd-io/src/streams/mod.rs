@@ -107,7 +107,16 @@ pub struct StreamReplies<'r> {
     sending_bytes: usize,
 }
 
-impl StreamReplies<'_> {
+impl<'r> StreamReplies<'r> {
+    /// Replies behind these bytes; a loop makes those that it hands to a handler.
+    #[must_use]
+    pub fn new(bytes: &'r mut Vec<u8>) -> Self {
+        Self {
+            bytes,
+            sending_bytes: 0,
+        }
+    }
+
     /// The bytes that wait; new ones go behind them.
     #[inline]
     pub fn bytes(&mut self) -> &mut Vec<u8> {

@@ -14,6 +14,8 @@ const NO_PASSWORD: &str = "ERR AUTH <password> called without any password confi
 const HELLO_WITHOUT_PASSWORD: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise \
      the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
      version at the same time";
+const OUT_OF_RANGE: &str =
+    "ERR value is out of range, value must between -2147483648 and 2147483647";
 const WRONG_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 
 impl Call<'_> {
@@ -163,7 +165,8 @@ pub(super) fn select(call: &mut Call<'_>, command: Command<'_>) -> Outcome {
     match integer(command.word(1)).map(i32::try_from) {
         Some(Ok(0)) => call.ok(),
         Some(Ok(_)) => Err(b"ERR DB index is out of range".to_vec()),
-        _ => Err(not_an_integer()),
+        Some(Err(_)) => Err(OUT_OF_RANGE.into()),
+        None => Err(not_an_integer()),
     }
 }
 
