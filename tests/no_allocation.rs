@@ -249,7 +249,7 @@ fn data_threads_allocate_nothing_after_the_start() {
             .map(|_| TcpStream::connect(node.resp_addr().unwrap()).unwrap())
             .collect();
         // Buffers grow to what a connection needs.
-        for round in 0..30 {
+        for round in (0..200).step_by(8) {
             let all = connections.iter_mut();
             all.for_each(|connection| every_kind_of_command(connection, round));
         }

@@ -50,6 +50,8 @@ pub(crate) struct Connection {
     pub(super) is_touched: bool,
     /// What the kernel was asked to watch it for, where it is asked.
     pub(crate) watched: Option<u32>,
+    /// Bytes of its buffers, as the table has counted them.
+    pub(super) counted_bytes: usize,
     /// When it last sent something.
     heard: u32,
     /// When it last read something, or began to be owed something.
@@ -72,6 +74,7 @@ impl Connection {
             is_at_end: false,
             is_touched: false,
             watched: None,
+            counted_bytes: 0,
             heard: now,
             read: now,
         }
@@ -188,6 +191,9 @@ impl Connection {
             self.sending.clear();
             shrink(&mut self.sending);
             std::mem::swap(&mut self.sending, &mut self.output);
+            // Both take turns, so that they grow together, and once.
+            let wanted = self.sending.capacity().min(KEPT_BYTES);
+            self.output.reserve(wanted);
         }
         &self.sending[self.sent..]
     }

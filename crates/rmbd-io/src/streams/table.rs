@@ -83,10 +83,9 @@ impl Connections {
             self.places.give_back();
             return;
         }
-        let connection = Connection::new(socket, self.now);
-        self.memory_bytes += connection.memory_bytes();
-        self.connections[number] = Some(connection);
-        self.touch(number);
+        self.connections[number] = Some(Connection::new(socket, self.now));
+        // Counts its memory.
+        self.change(number, |_| {});
     }
 
     /// Takes what has come on a connection.
@@ -153,9 +152,9 @@ impl Connections {
         let Some(Some(connection)) = self.connections.get_mut(number) else {
             return;
         };
-        let before = connection.memory_bytes();
         change(connection);
         let after = connection.memory_bytes();
+        let before = std::mem::replace(&mut connection.counted_bytes, after);
         self.memory_bytes = (self.memory_bytes + after).saturating_sub(before);
         if after > before && self.memory_bytes > self.options.memory_bytes_max {
             connection.shut(Closed::NoMemory);
@@ -187,7 +186,7 @@ impl Connections {
         let Some(connection) = self.connections.get_mut(number).and_then(Option::take) else {
             return;
         };
-        self.memory_bytes = self.memory_bytes.saturating_sub(connection.memory_bytes());
+        self.memory_bytes = self.memory_bytes.saturating_sub(connection.counted_bytes);
         self.free.push(number);
         self.places.give_back();
         let why = match connection.phase() {
