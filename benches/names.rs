@@ -5,7 +5,7 @@
 //! hundred million; the sketch is 4 x 2^20, or as small as the table says, and a list tells 100 keys. `total` has the
 //! list of all time, `60 s` has that of the window of 60 s by 5 s too, and `often` that of one of 1 s by 50 ms, the
 //! shortest step. Two processors are needed: a thread adds on the first (or two on both), and what a control thread
-//! does is done on the last. `RMBD_BENCH_ROUNDS` (default 9) sets the number of rounds, in each of which every way
+//! does is done on the last. `RMBD_BENCH_ROUNDS` (default 61) sets the number of rounds, in each of which every way
 //! has its turn, on one sketch for each way. Words behind `--` choose the tables that have them in their names.
 
 #![allow(missing_docs, clippy::unwrap_used)]
@@ -34,10 +34,10 @@ const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
 const KEYS: usize = 1 << 20;
 /// Adds of a batch: what a data thread takes between two pauses.
 const BATCH: usize = 1 << 13;
-/// Time for which each way has its turn.
-const TURN: Duration = Duration::from_millis(200);
+/// Time for which each way has its turn. Where the machine is slower for a while, all ways of a round are.
+const TURN: Duration = Duration::from_millis(50);
 /// Time between two looks of the control thread at names.
-const ROUND: Duration = Duration::from_millis(100);
+const ROUND: Duration = Duration::from_millis(25);
 /// Keys that a list tells.
 const TOP: usize = 100;
 /// Adds of a stream of which the largest keys are to be found.
@@ -239,14 +239,19 @@ fn adds(log_width: u32, stream: &str, streams: &[Vec<Key>]) {
     }
     let mut nodes = Lists::ALL.map(|lists| Node::new(log_width, lists, threads));
     let mut figures = Lists::ALL.map(|_| Vec::new());
-    let rounds = rounds(9);
+    let rounds = rounds(61);
     // The first round brings the sketch's pages.
     for round in 0..=rounds {
-        for (node, figures) in nodes.iter_mut().zip(&mut figures) {
+        let mut turn = |(node, figures): (&mut Node, &mut Vec<f64>)| {
             let cost = node.cost_ns(streams, round * 31);
             if round > 0 {
                 figures.push(cost);
             }
+        };
+        let ways = nodes.iter_mut().zip(&mut figures);
+        match round % 2 {
+            0 => ways.for_each(&mut turn),
+            _ => ways.rev().for_each(&mut turn),
         }
     }
     println!("### {name}\n");

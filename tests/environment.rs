@@ -150,6 +150,7 @@ fn a_wrong_variable_is_named() {
         "RMBD_DATA_DIR",
         "RMBD_CLUSTER_KEY_FILE",
         "RMBD_RESP_PASSWORD_FILE",
+        "RMBD_HTTP_TOKEN_FILE",
         "RMBD_OUTPUT",
         "RMBD_CONFIG",
     ];

@@ -53,7 +53,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["engine", "config", "shared", "status"],
         &["io", "proto", "sketch", "store", "udp"],
     ),
-    ("fronts/http", &["config", "status"], &["io", "proto"]),
+    (
+        "fronts/http",
+        &["engine", "config", "shared", "status"],
+        &["io", "proto", "store"],
+    ),
     (
         "fronts/resp",
         &["engine", "config", "shared", "status", "fronts/datagrams"],

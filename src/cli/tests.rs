@@ -550,6 +550,7 @@ pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
             commands: 17,
             ..RespStatus::default()
         },
+        http_api: HttpApiStatus::default(),
         cluster: ClusterStatus {
             off_because: Some("--cluster off".into()),
             ..ClusterStatus::default()

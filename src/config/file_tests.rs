@@ -127,6 +127,11 @@ fn every_key_is_heard() {
             "--resp [::1]:6379 --resp-password-file p --resp-connections 7 --resp-idle 5m",
         ),
         ("http-host = ['a', 'b']", "--http-host a,b"),
+        ("http-token-file = 'a'", "--http-token-file a"),
+        (
+            "http-check = true\nhttp-token-file = 'a'",
+            "--http-check --http-token-file a",
+        ),
         ("max-weight = 1000", "--max-weight 1000"),
         ("max-peers = 1", "--max-peers 1"),
         ("peer-grace = 9", "--peer-grace 9"),

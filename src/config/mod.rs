@@ -21,6 +21,7 @@ mod span;
 mod tests;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -112,17 +113,22 @@ pub struct NodeConfig {
     pub busy_poll_us: u32,
     /// Size of the receive buffer to ask for, in bytes, for each data thread's socket.
     pub receive_buffer_bytes: usize,
-    /// Networks that may send `peer` and `sync`, besides loopback.
+    /// Networks that may send `peer` and `sync`, and add over HTTP without a token, besides loopback.
     pub trust: Vec<IpNet>,
     /// Networks that are told the names of the largest keys, besides loopback.
     pub show_keys: Vec<IpNet>,
-    /// Networks that may use the client port at all; empty means all.
+    /// Networks that may add and count at all, over UDP and over HTTP; empty means all.
     pub allow: Vec<IpNet>,
     /// The address for HTTP.
     pub http: HttpChoice,
     /// Names by which HTTP may be asked, besides addresses, `localhost`, the host's own name and those in other
     /// options.
     pub http_hosts: Vec<String>,
+    /// File with the tokens that HTTP takes from those who add over it and are not trusted, one a line. Without it
+    /// only loopback and [`trust`](Self::trust) add over HTTP.
+    pub http_token_file: Option<PathBuf>,
+    /// Whether HTTP answers `GET /v1/check`, which adds, to those who have a token.
+    pub http_check: bool,
     /// The largest weight of one add, at most [`MAX_WEIGHT`].
     pub max_weight: u32,
     /// Largest number of legacy peers, at least 1.
@@ -159,6 +165,8 @@ impl Default for NodeConfig {
             allow: Vec::new(),
             http: HttpChoice::default(),
             http_hosts: Vec::new(),
+            http_token_file: None,
+            http_check: false,
             max_weight: MAX_WEIGHT,
             max_peers: DEFAULT_MAX_PEERS,
             peer_grace_rounds: DEFAULT_PEER_GRACE_ROUNDS,
@@ -207,6 +215,9 @@ impl NodeConfig {
         let names = wishes.iter().map(|wish| &wish.name);
         sketches::check_names(&names.chain(&own_name).collect::<Vec<_>>())?;
         let family = family(&options)?;
+        if options.http_check && options.http_token_file.is_none() {
+            return Err(ConfigError::CheckWithoutToken);
+        }
         let windows = default.and_then(|wish| wish.windows.clone());
         let planned = wishes.iter().filter(|wish| !wish.is_default()).map(|wish| {
             let place = options.origins.place_of(wish);
@@ -235,6 +246,8 @@ impl NodeConfig {
             allow: options.allow,
             http: options.http.unwrap_or_default(),
             http_hosts: options.http_host,
+            http_token_file: options.http_token_file,
+            http_check: options.http_check,
             max_weight: options.max_weight,
             max_peers: options.max_peers,
             peer_grace_rounds: options.peer_grace_rounds,
@@ -389,6 +402,11 @@ pub enum ConfigError {
         "--resp-password-file (RMBD_RESP_PASSWORD_FILE) is for clients that come to --resp: give that, too, or leave it out"
     )]
     PasswordWithoutResp,
+    /// What adds by a GET is to be answered, and there is no token that would keep pages of browsers from it.
+    #[error(
+        "--http-check (RMBD_HTTP_CHECK) wants a token from whoever asks: give --http-token-file (RMBD_HTTP_TOKEN_FILE), too, or leave it out"
+    )]
+    CheckWithoutToken,
 }
 
 impl ConfigError {

@@ -125,29 +125,30 @@ pub struct NodeOptions {
     )]
     pub receive_buffer_bytes: usize,
 
-    /// Who may send peer and sync messages, besides loopback; repeat it or use commas
+    /// Who may send peer and sync messages, and add over HTTP without a token, besides loopback; repeat it or use
+    /// commas
     #[arg(
         long, value_name = "CIDR", env = "RMBD_TRUST", value_delimiter = ',',
         value_parser = cidr
     )]
     pub trust: Vec<IpNet>,
 
-    /// Who is told the names of the largest keys, besides loopback; all others see their counts only; repeat it or use
-    /// commas
+    /// Who is told the names of the largest keys, besides loopback and who shows a token; all others see their counts
+    /// only; repeat it or use commas
     #[arg(
         long, value_name = "CIDR", env = "RMBD_SHOW_KEYS", value_delimiter = ',',
         value_parser = cidr
     )]
     pub show_keys: Vec<IpNet>,
 
-    /// Who may use the ports of clients, UDP and --resp, at all [default: everybody]; repeat it or use commas
+    /// Who may add and count at all, over UDP, HTTP and --resp [default: everybody]; repeat it or use commas
     #[arg(
         long, value_name = "CIDR", env = "RMBD_ALLOW", value_delimiter = ',',
         value_parser = cidr
     )]
     pub allow: Vec<IpNet>,
 
-    /// Where to serve /status, /metrics and the page [default: the UDP host and port, over TCP]
+    /// Where to serve the API of /v1, /status, /metrics and the page [default: the UDP host and port, over TCP]
     #[arg(
         long, value_name = "HOST:PORT|off", env = "RMBD_HTTP",
         value_parser = HttpChoice::from_str
@@ -161,6 +162,15 @@ pub struct NodeOptions {
         value_parser = host_name
     )]
     pub http_host: Vec<String>,
+
+    /// File with the tokens that HTTP takes from those who add over it and are neither on loopback nor in --trust,
+    /// one a line (rmbd keygen makes one)
+    #[arg(long, value_name = "FILE", env = "RMBD_HTTP_TOKEN_FILE")]
+    pub http_token_file: Option<PathBuf>,
+
+    /// Answer GET /v1/check, which adds, for a proxy that asks before each request; wants --http-token-file
+    #[arg(long, env = "RMBD_HTTP_CHECK", value_parser = BoolishValueParser::new())]
+    pub http_check: bool,
 
     /// Largest weight of one add: less keeps a client's mistake small
     #[arg(

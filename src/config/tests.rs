@@ -245,6 +245,14 @@ fn every_option_is_heard() {
             },
         ),
         (
+            "--http-token-file tokens --http-check",
+            NodeConfig {
+                http_token_file: Some("tokens".into()),
+                http_check: true,
+                ..default()
+            },
+        ),
+        (
             "--http-host rmbd.example,metrics --http-host Node_1",
             NodeConfig {
                 http_hosts: ["rmbd.example", "metrics", "Node_1"]
@@ -472,6 +480,7 @@ fn what_cannot_be_is_said_with_the_cure() {
             "--http-host a:80",
             "write it without http:// and without a port",
         ),
+        ("--http-check", "give --http-token-file"),
         ("--max-peers 0", "0 is not in 1..=65536"),
         ("--max-weight 0", "0 is not in 1..=1048576"),
         ("--max-weight 1048577", "1048577 is not in 1..=1048576"),

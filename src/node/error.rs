@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::cluster_io::ClusterError;
 use crate::config::{self, MAX_THREADS};
 use crate::data_dir::DataDirError;
+use crate::fronts::http::TokenFileError;
 use crate::fronts::resp::RespError;
 use crate::snapshots::SnapshotFileFailure;
 use rmbd_cluster::NewClusterError;
@@ -41,6 +42,9 @@ pub enum NodeError {
     /// Clients of Redis's protocol cannot be served.
     #[error(transparent)]
     Resp(#[from] RespError),
+    /// The file of tokens for HTTP gives none.
+    #[error(transparent)]
+    HttpTokens(#[from] TokenFileError),
     /// The sketch needs more memory than the machine has, or than its control group may use.
     #[error(
         "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and this process may use \

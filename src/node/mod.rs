@@ -1,11 +1,13 @@
-//! A running node: data threads, the control thread with HTTP, and their end.
+//! A running node: data threads, the control thread, the thread of HTTP, and their end.
 //!
 //! ```text
 //!  UDP clients ──> socket 0 ── data thread 0 ──┐ relaxed adds, reads
 //!   (the kernel    socket 1 ── data thread 1 ──┼──> Replica (sketch + peers' slices)
 //!    spreads)      ...                         │        ^
 //!                     rare messages, copied    v        │ merges
-//!                     into a bounded queue ──> control thread ── the cluster, rows to peers, TCP: HTTP
+//!                     into a bounded queue ──> control thread ── the cluster, rows to peers
+//!
+//!  TCP clients ──> HTTP thread: a session like those of data threads, and what the node tells of itself
 //! ```
 
 mod bind;
@@ -14,6 +16,7 @@ mod control;
 mod crew;
 mod drawn;
 mod error;
+mod http;
 mod keeping;
 mod limits;
 mod overview;
@@ -74,6 +77,8 @@ pub struct Node {
     crew: Crew,
     data: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
+    /// The thread of HTTP, if that is not off.
+    http: Option<JoinHandle<()>>,
     /// The thread of snapshot files, if there is a folder for them and the node has served.
     keeper: Option<Keeper>,
     /// The signal handling, if this process's signals belong to the node.
@@ -217,6 +222,7 @@ impl Node {
         let _ = self.control.take().map(JoinHandle::join);
         self.overview.set_ready(false);
         self.crew.begin_end();
+        let _ = self.http.take().map(JoinHandle::join);
         for thread in self.data.drain(..) {
             let _ = thread.join();
         }

@@ -14,9 +14,10 @@ use crate::legacy::LegacyPeers;
 use crate::shared::Shared;
 use crate::snapshots::{Ordered, SnapshotDesk};
 use crate::status::{
-    CompactStatus, Datagrams, Detail, DetailError, DetailQuestion, IoStatus, LimitStatus,
-    LogStatus, Messages, NamedSketchStatus, ObservedThread, Replies, RespStatus, SketchStatus,
-    SnapshotFilesStatus, Status, TopDocument, TopError, TopQuestion, tally_of,
+    CompactStatus, Datagrams, Detail, DetailError, DetailQuestion, HttpApiStatus, IoStatus,
+    LimitStatus, LogStatus, Messages, NamedSketchStatus, ObservedThread, PublishedTally, Replies,
+    RespStatus, SketchStatus, SnapshotFilesStatus, Status, TopDocument, TopError, TopQuestion,
+    tally_of,
 };
 use rmbd_io::Backend;
 use rmbd_proto::compact::Problem;
@@ -33,18 +34,20 @@ pub(super) struct Overview {
     /// `None` where nothing is kept.
     snapshots: Option<Arc<SnapshotDesk>>,
     crew: Crew,
+    /// What the API over HTTP has done.
+    http_tally: Arc<PublishedTally>,
     /// The back end, which is known when all threads have their resources.
     backend: OnceLock<Backend>,
     ready: AtomicBool,
 }
 
 impl Overview {
-    /// The overview of a node that is not ready yet. `http` is the real address of HTTP.
+    /// The overview of a node that is not ready yet. `http` is the real address of HTTP, and `resp` what serves
+    /// clients of Redis's protocol.
     pub(super) fn new(
         port: Arc<ClientPort>,
         threads: Box<[Arc<ObservedThread>]>,
-        http: Option<SocketAddr>,
-        resp: Option<Resp>,
+        (http, resp): (Option<SocketAddr>, Option<Resp>),
         participation: Participation,
         peers: Arc<LegacyPeers>,
         snapshots: Option<Arc<SnapshotDesk>>,
@@ -59,6 +62,7 @@ impl Overview {
             peers,
             snapshots,
             crew,
+            http_tally: Arc::default(),
             backend: OnceLock::new(),
             ready: AtomicBool::new(false),
         }
@@ -84,6 +88,11 @@ impl Overview {
     /// How clients of Redis's protocol are served; `None` when they are not.
     pub(super) fn resp(&self) -> Option<&Resp> {
         self.resp.as_ref()
+    }
+
+    /// Where the API over HTTP shows what it has done.
+    pub(super) fn http_tally(&self) -> &Arc<PublishedTally> {
+        &self.http_tally
     }
 
     pub(super) fn participation(&self) -> &Participation {
@@ -140,7 +149,7 @@ impl StatusSource for Overview {
     fn status(&self) -> Status {
         let (engine, replica) = (self.shared().engine(), self.shared().replica());
         let (boot, now) = (engine.boot(), self.shared().now());
-        let tally = tally_of(&self.threads);
+        let tally = tally_of(&self.threads, &self.http_tally);
         let (cluster, readiness) = self.participation.status(boot, engine.registry(), now);
         let peers = self.peers.lock();
         let mut status = Status {
@@ -167,6 +176,7 @@ impl StatusSource for Overview {
                 .resp
                 .as_ref()
                 .map_or_else(RespStatus::default, Resp::status),
+            http_api: HttpApiStatus::default(),
             snapshot_files: self
                 .snapshots
                 .as_ref()
@@ -182,6 +192,10 @@ impl StatusSource for Overview {
 
     fn failure(&self) -> Option<String> {
         self.crew.failure()
+    }
+
+    fn may_use(&self, ip: IpAddr) -> bool {
+        self.port.may_use(ip)
     }
 
     fn is_trusted(&self, ip: IpAddr) -> bool {

@@ -20,9 +20,9 @@ use rmbd_io::limits::in_the_way_of_threads;
 
 /// Time that standard output may take to accept the ready line before a warning.
 const READY_LINE_PATIENCE: Duration = Duration::from_secs(1);
-/// Number of threads besides data threads: signals, control, snapshot files, and some for looking names up and for the
-/// log.
-const THREADS_OF_PROGRAM: u64 = 6;
+/// Number of threads besides data threads: signals, control, HTTP, snapshot files, and some for looking names up and
+/// for the log.
+const THREADS_OF_PROGRAM: u64 = 7;
 
 /// Runs a node as a program until a signal ends it (SIGINT, SIGTERM; the table is in `node/signals.rs`). It prints
 /// one line to standard output when it is ready, and a summary to standard error at the end. It runs whether or not

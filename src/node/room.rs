@@ -10,14 +10,16 @@ use rmbd_store::AuditPlan;
 /// Number of files beside those of the data threads: HTTP, the cluster's socket twice, the stop signal, the lock on
 /// the node's id, and the control thread's epoll, its waker, a pair and a half for signals, and a ring.
 const FILES_OF_CONTROL: u64 = 11;
+/// Number of files of the thread of HTTP: its runtime's epoll, waker and copy.
+const FILES_OF_HTTP: u64 = 3;
 /// Number of files of the thread for snapshot files: a ring, its runtime's epoll, waker and copy, the file, and the
 /// folder.
 const FILES_OF_SNAPSHOTS: u64 = 6;
 /// Number of files to spare: connections over HTTP, looking names up, reading `/proc`.
 const FILES_TO_SPARE: u64 = 16;
 
-/// Number of threads beside the data threads: control, one that looks names up, one that writes the log.
-const OTHER_THREADS: u64 = 3;
+/// Number of threads beside the data threads: control, HTTP, one that looks names up, one that writes the log.
+const OTHER_THREADS: u64 = 4;
 /// Bytes that `std` gives a thread as its stack, with its guard and the stack for signal handlers.
 const STACK_BYTES: u64 = (2 << 20) + (128 << 10);
 /// Bytes of a ring, and of the receive buffers that the kernel is given.
@@ -62,7 +64,7 @@ fn files(threads: u64, backend: Backend, keeps: bool) -> u64 {
         Backend::Mmsg => 1,
     };
     let of_snapshots = if keeps { FILES_OF_SNAPSHOTS } else { 0 };
-    threads * of_thread + FILES_OF_CONTROL + of_snapshots + FILES_TO_SPARE
+    threads * of_thread + FILES_OF_CONTROL + FILES_OF_HTTP + of_snapshots + FILES_TO_SPARE
 }
 
 /// Files for clients of Redis's protocol: connections, listeners, and what waits for both.
@@ -91,8 +93,8 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
     let tables = sketches
         .iter()
         .flat_map(|sketch| tables_of(sketch, config.family, threads, learns_slices));
-    // Clients of Redis's protocol have batches of their own.
-    let batches = threads << u32::from(config.resp.address.is_some());
+    // The thread of HTTP has a batch for each, too, and clients of Redis's protocol have batches of their own.
+    let batches = 1 + (threads << u32::from(config.resp.address.is_some()));
     let of_sketches = sketches.len() * batches * BATCH_BYTES;
     let of_resp = threads * heap_bytes_of_resp(&config.resp);
     let of_sketches = (of_sketches + of_resp).div_ceil(HEAP_BLOCK_BYTES);

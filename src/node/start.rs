@@ -15,6 +15,7 @@ use super::control::{ControlThread, Publisher};
 use super::crew::{Crew, Ending, Part};
 use super::drawn::{Drawn, draw};
 use super::error::{NodeError, system};
+use super::http::{HttpThread, ends_of_http};
 use super::keeping::{Keeping, KeptClients};
 use super::limits::rules;
 use super::overview::Overview;
@@ -26,6 +27,7 @@ use crate::config::{IoChoice, MAX_THREADS, NodeConfig};
 use crate::data_dir::{DataDir, Folder};
 use crate::engine::{Engine, EngineOptions, Session};
 use crate::fronts::datagrams::ClientPort;
+use crate::fronts::http::api::Tokens;
 use crate::legacy::{LegacyPeers, Rounds};
 use crate::shared::{LimitsInForce, LoneSlices, Shared};
 use crate::snapshots::{self, Found, Source};
@@ -55,6 +57,8 @@ impl Node {
         spare_address_space();
         let backend = choose_backend(config, threads)?;
         let drawn = draw()?;
+        let tokens = config.http_token_file.as_deref().map(Tokens::read);
+        let mut tokens = tokens.transpose()?.unwrap_or_default();
         let data_dir = DataDir::open(config.cluster.data_dir.as_deref(), drawn.node)?;
         let Bound { sockets, http } = bind(config, threads)?;
         let resp = RespListeners::bind(&config.resp, threads)?;
@@ -145,8 +149,7 @@ impl Node {
         let overview = Arc::new(Overview::new(
             Arc::clone(&port),
             observed,
-            http_addr,
-            resp,
+            (http_addr, resp),
             participation,
             Arc::clone(&peers),
             keeping.as_ref().map(|keeping| Arc::clone(keeping.desk())),
@@ -162,6 +165,7 @@ impl Node {
             crew: crew.clone(),
             data: Vec::with_capacity(threads),
             control: None,
+            http: None,
             keeper: None,
             _signals: signals,
             _data_dir: data_dir,
@@ -170,10 +174,24 @@ impl Node {
         let (alive, data_ended) = mpsc::channel(1);
         let (serving, serves) = std_mpsc::channel();
         let lookups = crew.lookups(Part::PeerLookup, &config.resolver);
+        let (http_hold, http) = http
+            .map(|listener| {
+                let (hold, ends) = ends_of_http();
+                let thread = HttpThread {
+                    overview: Arc::clone(&overview),
+                    listener,
+                    hosts: http_hosts(config),
+                    tokens: std::mem::take(&mut tokens),
+                    has_check: config.http_check,
+                    ends,
+                    alive: alive.clone(),
+                };
+                (hold, thread)
+            })
+            .unzip();
         let control = ControlThread {
             overview,
-            http,
-            http_hosts: http_hosts(config),
+            http: http_hold,
             publisher,
             rounds: Rounds::new(port, peers, cluster, lookups),
             sampling_seed: drawn.sampling_seed,
@@ -182,7 +200,7 @@ impl Node {
             data_ended,
         };
         let waiting = node.make_threads_ready(config, backend, alive)?;
-        waiting.serve(&mut node, control);
+        waiting.serve(&mut node, control, http);
         if serves.recv().is_err() {
             // A thread has ended, and the crew knows why.
             node.wait_and_end()?;

@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::control::{ControlThread, Runtime};
 use super::crew::{Crew, Part};
+use super::http::{self, HttpThread};
 use super::start::warn_of_fallback;
 use super::{Node, NodeError, system};
 use crate::config::{IoChoice, NodeConfig};
@@ -36,6 +37,8 @@ type Report = Result<(), NodeError>;
 pub(super) struct Waiting {
     backend: Backend,
     control: Option<Waiter<ControlThread>>,
+    /// The thread of HTTP, if it is not off.
+    http: Option<Waiter<HttpThread>>,
     data: Vec<Waiter<()>>,
 }
 
@@ -79,16 +82,22 @@ impl Waiting {
         let mut waiting = Self {
             backend,
             control: None,
+            http: None,
             data: Vec::with_capacity(threads),
         };
+        let others = 1 + usize::from(node.http_addr().is_some());
         let (report, reports) = channel();
-        let missing = |started: usize| (1 + threads - started + THREADS_TO_SPARE) as u64;
+        let missing = |started: usize| (others + threads - started + THREADS_TO_SPARE) as u64;
         waiting.control = Some(start_control(
             &node.crew,
             backend,
             report.clone(),
             missing(0),
         )?);
+        if node.http_addr().is_some() {
+            let http = start_http(&node.crew, report.clone(), missing(1))?;
+            waiting.http = Some(http);
+        }
         let cpus = cpu::allowed();
         for (thread, observed) in node.overview.threads().iter().enumerate() {
             let data = DataThreadStart {
@@ -106,11 +115,11 @@ impl Waiting {
                 thread,
                 _alive: alive.clone(),
             };
-            let data = start_data(data, backend, report.clone(), missing(thread + 1))?;
+            let data = start_data(data, backend, report.clone(), missing(thread + others))?;
             waiting.data.push(data);
         }
         drop(report);
-        for _ in 0..=threads {
+        for _ in 0..threads + others {
             let report = reports.recv();
             report.map_err(|_| NodeError::Ended {
                 part: "a thread that was to start".to_owned(),
@@ -121,8 +130,17 @@ impl Waiting {
     }
 
     /// Lets the threads serve. `node` owns them from now on.
-    pub(super) fn serve(mut self, node: &mut Node, control: ControlThread) {
+    pub(super) fn serve(
+        mut self,
+        node: &mut Node,
+        control: ControlThread,
+        http: Option<HttpThread>,
+    ) {
         node.overview.set_backend(self.backend);
+        if let (Some(waiter), Some(http)) = (self.http.take(), http) {
+            let _ = waiter.begin.send(http);
+            node.http = Some(waiter.thread);
+        }
         if let Some(waiter) = self.control.take() {
             let _ = waiter.begin.send(control);
             node.control = Some(waiter.thread);
@@ -137,9 +155,11 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let control = self.control.take().map(Waiter::dismissed);
+        let http = self.http.take().map(Waiter::dismissed);
         let data: Vec<_> = self.data.drain(..).map(Waiter::dismissed).collect();
         // The threads have reported their errors.
         let _ = control.map(JoinHandle::join);
+        let _ = http.map(JoinHandle::join);
         for thread in data {
             let _ = thread.join();
         }
@@ -169,6 +189,26 @@ fn start_control(
             let _watch = watcher.watch_thread(Part::Control, watched_as);
             if let Err(error) = runtime.run(control) {
                 watcher.fail(system("running the control thread")(error));
+            }
+        }
+    };
+    start(crew, name, run, missing)
+}
+
+fn start_http(
+    crew: &Crew,
+    report: Sender<Report>,
+    missing: u64,
+) -> Result<Waiter<HttpThread>, NodeError> {
+    let watcher = crew.clone();
+    let name = "rmbd-http".to_owned();
+    let watched_as = name.clone();
+    let run = move |begin: Receiver<HttpThread>| {
+        let runtime = tell(report, http::runtime());
+        if let (Some(runtime), Ok(http)) = (runtime, begin.recv()) {
+            let _watch = watcher.watch_thread(Part::Http, watched_as);
+            if let Err(error) = http.run(&runtime) {
+                watcher.fail(error);
             }
         }
     };

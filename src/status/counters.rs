@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crossbeam_utils::CachePadded;
 use serde::{Deserialize, Serialize};
 
-use super::{CompactStatus, Datagrams, RespStatus, Status};
+use super::{CompactStatus, Datagrams, HttpApiStatus, RespStatus, Status};
 use crate::engine;
 use rmbd_proto::compact::Problem;
 use rmbd_proto::legacy::Malformed;
@@ -253,6 +253,17 @@ counters! {
         closed_no_memory: Thread = "rmbd_resp_closed_no_memory" "Connections that needed too large buffers",
         closed_failed: Thread = "rmbd_resp_closed_failed" "Connections that the network broke",
         closed_at_end: Thread = "rmbd_resp_closed_at_end" "Connections that the node's end closed",
+    }
+    http_api: HttpApiStatus {
+        http_adds: Thread = "rmbd_http_adds" "Requests over HTTP to add",
+        http_counts: Thread = "rmbd_http_counts" "Requests over HTTP to count",
+        http_hits: Thread = "rmbd_http_hits" "Requests over HTTP to hit",
+        http_takes: Thread = "rmbd_http_takes" "Requests over HTTP to take",
+        http_tops: Thread = "rmbd_http_tops" "Requests over HTTP for the largest keys",
+        http_checks: Thread = "rmbd_http_checks" "Requests over HTTP to check a limit",
+        http_over: Thread = "rmbd_http_over" "Requests over HTTP that were over a limit",
+        http_refused: Thread = "rmbd_http_refused" "Requests to the API over HTTP that were refused as they were",
+        http_failed: Thread = "rmbd_http_failed" "Requests to the API over HTTP that this node could not take then",
     }
 }
 

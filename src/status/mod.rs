@@ -28,7 +28,7 @@ pub use self::cluster::{
     SLICES_LISTED_MAX, SharedNodeStatus, SliceStatus,
 };
 pub use self::counters::Messages;
-pub(crate) use self::counters::{Tally, TurnedAway};
+pub(crate) use self::counters::{PublishedTally, Tally, TurnedAway};
 pub use self::detail::{DetailError, DetailQuestion, WindowDetail};
 pub use self::json_key::JsonKey;
 pub use self::resp::RespStatus;
@@ -88,6 +88,9 @@ pub struct Status {
     /// Clients of Redis's protocol.
     #[serde(default)]
     pub resp: RespStatus,
+    /// Requests to the API over HTTP.
+    #[serde(default)]
+    pub http_api: HttpApiStatus,
     /// What is kept from one start to the next.
     #[serde(default)]
     pub snapshot_files: SnapshotFilesStatus,
@@ -173,6 +176,29 @@ pub struct CompactStatus {
     /// Number of all these places. [`Datagrams::refused`] counts clients that got none: `once_table_full`,
     /// `once_network_full`, and `address_unproven`, which is how a first contact begins.
     pub once_clients_max: u64,
+}
+
+/// Requests to the API over HTTP, by what they asked for and by what came of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpApiStatus {
+    /// Number of requests to add.
+    pub http_adds: u64,
+    /// Number of requests to count.
+    pub http_counts: u64,
+    /// Number of requests to hit.
+    pub http_hits: u64,
+    /// Number of requests to take.
+    pub http_takes: u64,
+    /// Number of requests for the largest keys.
+    pub http_tops: u64,
+    /// Number of checks.
+    pub http_checks: u64,
+    /// Number of requests for one verdict that were over a limit.
+    pub http_over: u64,
+    /// Number of requests that were refused as they were: not understood, not allowed, or about what is not here.
+    pub http_refused: u64,
+    /// Number of requests that this node could not take at that moment.
+    pub http_failed: u64,
 }
 
 /// Lines for standard error since the process began that nobody will read.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::counters::Tally;
+use super::counters::{PublishedTally, Tally};
 use super::thread::ObservedThread;
 use super::{
     AuditStatus, CompactStatus, Datagrams, LikelyErrorStatus, LogStatus, Replies, SketchStatus,
@@ -19,9 +19,9 @@ pub(crate) fn hex(number: u64) -> String {
     format!("{number:016x}")
 }
 
-/// The sum of all data threads' counters, as far as they have published.
-pub(crate) fn tally_of(threads: &[Arc<ObservedThread>]) -> Tally {
-    let mut sum = Tally::default();
+/// The sum of the counters of all data threads and of HTTP, as far as they have published.
+pub(crate) fn tally_of(threads: &[Arc<ObservedThread>], http: &PublishedTally) -> Tally {
+    let mut sum = http.read();
     for thread in threads {
         sum += &thread.tally();
     }

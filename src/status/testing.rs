@@ -15,11 +15,12 @@ use rmbd_store::{
 
 use super::{
     AmountStatus, AuditErrorsStatus, AuditStatus, ClusterStatus, CompactStatus, Datagrams, Detail,
-    DetailError, DetailQuestion, IoStatus, LastSnapshotFile, LikelyErrorStatus, LimitStatus,
-    LoadedSnapshotFile, LogStatus, MemberStatus, Messages, NamedSketchStatus, NewWriterStatus,
-    OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness, Replies, RespStatus,
-    SetAsideFile, SharedNodeStatus, SketchStatus, SliceStatus, SnapshotFilesStatus, Status,
-    ThreadStatus, TopDocument, TopError, TopListStatus, TopQuestion, TopStatus, WindowStatus,
+    DetailError, DetailQuestion, HttpApiStatus, IoStatus, LastSnapshotFile, LikelyErrorStatus,
+    LimitStatus, LoadedSnapshotFile, LogStatus, MemberStatus, Messages, NamedSketchStatus,
+    NewWriterStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness,
+    Replies, RespStatus, SetAsideFile, SharedNodeStatus, SketchStatus, SliceStatus,
+    SnapshotFilesStatus, Status, ThreadStatus, TopDocument, TopError, TopListStatus, TopQuestion,
+    TopStatus, WindowStatus,
 };
 use crate::engine::{Engine, EngineOptions};
 
@@ -198,6 +199,17 @@ pub(crate) fn status() -> Status {
             closed_no_memory: 61,
             closed_failed: 62,
             closed_at_end: 63,
+        },
+        http_api: HttpApiStatus {
+            http_adds: 51,
+            http_counts: 52,
+            http_hits: 53,
+            http_takes: 54,
+            http_tops: 55,
+            http_checks: 56,
+            http_over: 57,
+            http_refused: 58,
+            http_failed: 59,
         },
         snapshot_files: snapshot_files(),
         log: LogStatus {

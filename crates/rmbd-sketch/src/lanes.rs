@@ -106,28 +106,14 @@ impl Lanes {
         self.0[lane].cells[cell].load(Relaxed)
     }
 
-    /// Adds to a lane. Only its holder writes it, so a load and a store lose nothing. Returns the first and the last of
-    /// the cells with what they hold then.
+    /// Adds to a lane. Only its holder writes it, so a load and a store lose nothing.
     #[inline]
-    pub(super) fn add(
-        &self,
-        lane: &mut Lane,
-        cells: &CellIndexes,
-        weight: Weight,
-    ) -> [(u32, u32); 2] {
+    pub(super) fn add(&self, lane: &mut Lane, cells: &CellIndexes, weight: Weight) {
         let table = &self.0[lane.number].cells;
-        let add = |&cell: &u32| {
+        for &cell in cells.as_slice() {
             let place = &table[cell as usize];
-            let value = place.load(Relaxed).wrapping_add(weight.get());
-            place.store(value, Relaxed);
-            (cell, value)
-        };
-        let Some((first, rows)) = cells.as_slice().split_first() else {
-            return Default::default();
-        };
-        let first = add(first);
-        let last = rows.iter().map(add).last();
-        [first, last.unwrap_or(first)]
+            place.store(place.load(Relaxed).wrapping_add(weight.get()), Relaxed);
+        }
     }
 
     #[inline]

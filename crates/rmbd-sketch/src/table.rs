@@ -5,7 +5,7 @@ use crossbeam_utils::CachePadded;
 use super::allowance::Allowance;
 use super::atomic::{
     AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
     fence,
 };
 use super::beyond::{HalfTurns, WeightBudget};
@@ -509,6 +509,21 @@ impl Sketch {
         }
     }
 
+    /// Like [`add_at`](Self::add_at). A thread that reads [`estimate_added`](Self::estimate_added) behind it has in it
+    /// all that was added to the key before, in this order, by all threads.
+    #[inline]
+    pub fn add_in_order(&self, cells: &CellIndexes, weight: Weight) {
+        let Some((&last, rows)) = cells.as_slice().split_last() else {
+            return;
+        };
+        let (memory, shift) = (self.memory(), self.pair_shift);
+        for &cell in rows {
+            memory[(cell as usize) << shift].fetch_add(weight.get(), Relaxed);
+        }
+        // See the head of `added`.
+        memory[(last as usize) << shift].fetch_add(weight.get(), AcqRel);
+    }
+
     /// Takes a lane for this thread alone, if the sketch has one that nobody has taken.
     pub fn take_lane(&self) -> Option<Lane> {
         self.lanes.take()
@@ -522,7 +537,7 @@ impl Sketch {
     /// Like [`add_at`](Self::add_at), to a lane of this sketch.
     #[inline]
     pub fn add_in_lane(&self, lane: &mut Lane, cells: &CellIndexes, weight: Weight) {
-        let _ = self.lanes.add(lane, cells, weight);
+        self.lanes.add(lane, cells, weight);
     }
 
     /// Like [`prefetch`](Self::prefetch), for cells of a lane.

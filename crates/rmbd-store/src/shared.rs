@@ -303,14 +303,6 @@ impl Replica {
         }
     }
 
-    /// The smallest threshold of a table of candidates that is full: estimates up to this may be nothing but strangers.
-    pub(super) fn floor(&self) -> u64 {
-        let sketch = &self.own;
-        // What each of several lanes has is a part of N.
-        let weight = sketch.total_weight() / sketch.lanes().max(1) as u64;
-        (sketch.geometry().epsilon() * weight as f64) as u64
-    }
-
     /// An upper bound of the weight that was added to `key`, here and on all nodes that slices came from.
     #[inline]
     #[must_use]

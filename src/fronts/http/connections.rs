@@ -29,16 +29,18 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::api::{Api, START};
 use rmbd_io::limits::files_left;
 
-/// Largest number of connections. One node has few dashboards and scrapers; 64 of the largest buffers take about 2
-/// MiB.
-const CONNECTIONS_MAX: usize = 64;
+/// Largest number of connections. One node has few dashboards and scrapers, but services that add keep some open from
+/// each of their processes; 256 of the largest buffers take about 8 MiB.
+const CONNECTIONS_MAX: usize = 256;
 /// Time for a request's head, which is a line and a few headers, and takes one round trip. A connection may be idle
-/// for as long between two requests.
-const HEADER_READ_LIMIT: Duration = Duration::from_secs(5);
-/// The longest life of a connection, so that none keeps a place for ever; a client that still needs one connects
-/// again.
+/// for as long between two requests, so that services which add seldom need no new one each time. Where others wait
+/// for a place, a silent one goes much sooner.
+const HEADER_READ_LIMIT: Duration = Duration::from_secs(30);
+/// The longest time from one request to the next, with the reading of the answer, so that nobody keeps a place who
+/// does not use it.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 /// How long an answer that is being written may be read after its connection was told to end.
 const DRAIN_LIMIT: Duration = Duration::from_millis(200);
@@ -93,16 +95,24 @@ pub(super) struct Asker(pub(super) Option<IpAddr>);
 /// A callback for connections that ended by a panic, which their task would not report.
 pub(super) type Panicked = Box<dyn Fn()>;
 
-/// Serves `router` on `listener` until `stop` completes.
+/// What answers requests.
+#[derive(Clone)]
+pub(super) struct Answers {
+    pub(super) router: Router,
+    /// Answers below its own paths.
+    pub(super) api: Option<Arc<Api>>,
+}
+
+/// Serves `answers` on `listener` until `stop` completes.
 pub(super) async fn serve(
     listener: TcpListener,
-    router: Router,
+    answers: Answers,
     stop: impl Future<Output = ()>,
     limits: Limits,
     panicked: Panicked,
 ) {
     let mut stop = pin!(stop);
-    let mut house = House::new(router, limits, panicked);
+    let mut house = House::new(answers, limits, panicked);
     let mut complaint = Complaint::default();
     loop {
         let stream = tokio::select! {
@@ -192,7 +202,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 /// The open connections.
 struct House {
     limits: Limits,
-    router: Router,
+    answers: Answers,
     tasks: JoinSet<()>,
     open: Vec<Guest>,
     shared: Arc<Shared>,
@@ -220,10 +230,10 @@ struct Shared {
 struct Activity(AtomicU64);
 
 impl House {
-    fn new(router: Router, limits: Limits, panicked: Panicked) -> Self {
+    fn new(answers: Answers, limits: Limits, panicked: Panicked) -> Self {
         Self {
             limits,
-            router,
+            answers,
             tasks: JoinSet::new(),
             open: Vec::with_capacity(limits.connections_max),
             shared: Arc::new(Shared {
@@ -276,10 +286,13 @@ impl House {
     }
 
     fn admit(&mut self, stream: TcpStream) {
+        // An answer is written at once, and nothing is gained by waiting for more of it.
+        let _ = stream.set_nodelay(true);
         let activity = Arc::new(Activity(AtomicU64::new(self.shared.now_ms())));
         let service = Answering {
             asker: Asker(stream.peer_addr().ok().map(|from| from.ip())),
-            router: TowerToHyperService::new(self.router.clone()),
+            router: TowerToHyperService::new(self.answers.router.clone()),
+            api: self.answers.api.clone(),
             activity: activity.clone(),
             shared: self.shared.clone(),
         };
@@ -321,21 +334,28 @@ impl Shared {
     }
 }
 
-/// The router as a service for one connection.
+/// All answers as a service for one connection.
 struct Answering {
     asker: Asker,
     router: TowerToHyperService<Router>,
+    api: Option<Arc<Api>>,
     activity: Arc<Activity>,
     shared: Arc<Shared>,
 }
 
 impl Answering {
     async fn answer(&self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
-        request.extensions_mut().insert(self.asker);
         self.activity
             .0
             .store(self.shared.now_ms(), Ordering::Relaxed);
-        let mut response = self.router.call(request).await?;
+        let api = self.api.as_ref();
+        let mut response = match api.filter(|_| request.uri().path().starts_with(START)) {
+            Some(api) => api.answer(request, self.asker.0).await,
+            None => {
+                request.extensions_mut().insert(self.asker);
+                self.router.call(request).await?
+            }
+        };
         if self.shared.crowded.load(Ordering::Relaxed) {
             response
                 .headers_mut()
@@ -354,6 +374,7 @@ async fn connection(
     mut closing: watch::Receiver<()>,
 ) {
     let service = Arc::new(service);
+    let (activity, start) = (Arc::clone(&service.activity), service.shared.start);
     let service = service_fn(move |request| {
         let service = service.clone();
         async move { service.answer(request).await }
@@ -367,16 +388,44 @@ async fn connection(
     );
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = sleep(limits.connection_lifetime) => {}
+        () = unused(&activity, start, limits.connection_lifetime) => {}
         _ = closing.changed() => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(limits.drain, connection).await;
 }
 
+/// Waits until there was no request for so long. A connection that is used is not ended by us: its client could not
+/// know whether a request that was under way then has come.
+async fn unused(activity: &Activity, start: Instant, limit: Duration) {
+    loop {
+        let last = Duration::from_millis(activity.0.load(Ordering::Relaxed));
+        let end = start + last + limit;
+        if end <= Instant::now() {
+            return;
+        }
+        sleep_until(end).await;
+    }
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_is_unused_when_its_last_request_is_long_ago() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        runtime.unwrap().block_on(async {
+            let (start, hour) = (Instant::now(), Duration::from_secs(3600));
+            let activity = Activity(AtomicU64::new(1));
+            unused(&activity, start, Duration::from_millis(1)).await;
+            let used = unused(&activity, start, hour);
+            assert!(timeout(Duration::from_millis(1), used).await.is_err());
+        });
+    }
 
     #[test]
     fn only_what_the_next_accept_can_survive_is_tried_again_at_once() {

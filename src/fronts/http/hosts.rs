@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use axum::extract::{Request, State};
 use axum::http::header::HOST;
 use axum::http::uri::Authority;
-use axum::http::{StatusCode, Version};
+use axum::http::{HeaderMap, StatusCode, Uri, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -34,7 +34,7 @@ impl Hosts {
     }
 
     /// Whether a host (without its port) is one of the names.
-    fn has(&self, host: &str) -> bool {
+    pub(super) fn has(&self, host: &str) -> bool {
         let name = canonical(host);
         is_address(&name) || name == "localhost" || self.0.contains(&name)
     }
@@ -59,7 +59,7 @@ fn is_address(host: &str) -> bool {
 
 /// Lets requests pass that ask by a name of ours.
 pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
-    let host = match asked_host(&request) {
+    let host = match asked_host(request.headers(), request.version(), request.uri()) {
         Ok(host) => host,
         Err(reason) => return (StatusCode::BAD_REQUEST, reason).into_response(),
     };
@@ -71,26 +71,35 @@ pub(super) async fn check(State(hosts): State<Hosts>, request: Request, next: Ne
 }
 
 fn refusal(host: &str) -> Response {
-    let text = format!(
-        "{host:?} is no name of this node: ask by its address, or start it with --http-host {host} (RMBD_HTTP_HOST)\n"
-    );
+    let text = format!("{}\n", advice(host));
     (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+}
+
+/// What is said to whoever asks by this host.
+pub(super) fn advice(host: &str) -> String {
+    format!(
+        "{host:?} is no name of this node: ask by its address, or start it with --http-host {host} (RMBD_HTTP_HOST)"
+    )
 }
 
 /// The host that the request is for (RFC 9112, 3.2), without its port. HTTP/1.0 may leave it out, but no browser
 /// does.
-fn asked_host(request: &Request) -> Result<Option<String>, &'static str> {
-    let mut fields = request.headers().get_all(HOST).iter();
+pub(super) fn asked_host(
+    headers: &HeaderMap,
+    version: Version,
+    uri: &Uri,
+) -> Result<Option<String>, &'static str> {
+    let mut fields = headers.get_all(HOST).iter();
     let field = match (fields.next(), fields.next()) {
         (Some(field), None) => Some(field),
-        (None, _) if request.version() < Version::HTTP_11 => None,
+        (None, _) if version < Version::HTTP_11 => None,
         _ => return Err("a request has one Host header\n"),
     };
     let field = field.map(|field| field.to_str().map_err(|_| BAD_HOST));
     let field = field.transpose()?;
     let host = field.map(host_of).transpose()?;
     // A target in absolute form decides, whatever the header says.
-    match request.uri().authority() {
+    match uri.authority() {
         Some(authority) => host_of(authority.as_str()).map(Some),
         None => Ok(host),
     }
@@ -128,7 +137,8 @@ mod tests {
         for field in fields {
             request = request.header(HOST, *field);
         }
-        asked_host(&request.body(Body::empty()).unwrap())
+        let request = request.body(Body::empty()).unwrap();
+        asked_host(request.headers(), request.version(), request.uri())
     }
 
     #[test]
@@ -240,7 +250,8 @@ mod tests {
         fn no_header_panics(bytes in bytes_of_a_header(40)) {
             let field = axum::http::HeaderValue::from_bytes(&bytes).unwrap();
             let request = Request::builder().header(HOST, field).body(Body::empty()).unwrap();
-            if let Ok(Some(host)) = asked_host(&request) {
+            let asked = asked_host(request.headers(), request.version(), request.uri());
+            if let Ok(Some(host)) = asked {
                 hosts().has(&host);
             }
         }

@@ -10,14 +10,16 @@
 //! | `POST /snapshot` | has a snapshot file written, and answers when it is durable, see [`SnapshotOrder`](crate::status::SnapshotOrder); 500 where that fails, 202 and a number where it takes long, 404 without a folder for it |
 //! | `/detail?key=` | a key's count by origin as JSON ([`Detail`]); the key percent-encoded, so that it may be any bytes. `&window=60s` adds its count in a window, and `&sketch=` asks another sketch than `default`. 400 for what is no question, 404 for a sketch or window that there is not |
 //! | `/top?` | the largest keys as JSON ([`TopDocument`]), of all time; `sketch=`, `window=60s` and `k=10` ask for others, and `detail=1` for the parts of each node. Names are told to loopback and to the networks of `--show-keys` only, and not by way of a proxy that is not in them. 400 and 404 as above |
+//! | `/v1/` | adds, counts, hits and takes as JSON: the table is in `fronts/http/api` |
 //!
-//! All others answer only `GET` and `HEAD`; no request changes what a node counts. Orders are taken from loopback and
+//! All others answer only `GET` and `HEAD`, and change nothing that a node counts. Orders are taken from loopback and
 //! trusted networks only, and neither from the pages of a browser nor by way of a proxy. A request by a name that does
 //! not belong to this node ([`Hosts`]) gets only `/healthz`, `/readyz` and `/metrics`. Everything runs on the thread
 //! that awaits [`serve`]. The module `connections` limits their number and time, so that a slow or hostile client costs
 //! a bounded amount of memory and no more.
 
 mod accept;
+pub(crate) mod api;
 mod connections;
 mod detail;
 mod hosts;
@@ -43,7 +45,9 @@ use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
-use self::connections::Limits;
+use self::api::Api;
+pub use self::api::TokenFileError;
+use self::connections::{Answers, Limits};
 pub use self::hosts::Hosts;
 pub use self::orders::PendingOrder;
 use crate::status::{
@@ -77,6 +81,11 @@ pub trait StatusSource: Send + Sync {
         self.status().failure
     }
 
+    /// Whether whoever asks from this address may add and count at all.
+    fn may_use(&self, _: IpAddr) -> bool {
+        true
+    }
+
     /// Whether whoever asks from this address may give orders.
     fn is_trusted(&self, _: IpAddr) -> bool {
         false
@@ -95,7 +104,7 @@ pub trait StatusSource: Send + Sync {
 /// a second to read the answers that are under way, and returns with every connection closed.
 ///
 /// No client and no error of a socket ends it: a connection that the system refuses for want of descriptors or memory
-/// is logged and tried again. At most 64 connections (fewer if few files can be opened) are served at a time. When
+/// is logged and tried again. At most 256 connections (fewer if few files can be opened) are served at a time. When
 /// others wait, a connection that has been silent for 0.3 s is closed.
 ///
 /// # Panics
@@ -107,12 +116,26 @@ pub async fn serve(
     hosts: Hosts,
     stop: impl Future<Output = ()>,
 ) {
+    serve_with(listener, source, hosts, None, stop).await;
+}
+
+/// Like [`serve`], and answers by an API, too.
+pub(crate) async fn serve_with(
+    listener: TcpListener,
+    source: Arc<dyn StatusSource>,
+    hosts: Hosts,
+    api: Option<Arc<Api>>,
+    stop: impl Future<Output = ()>,
+) {
     let panicked = {
         let source = Arc::clone(&source);
         Box::new(move || source.connection_panicked())
     };
-    let router = router(source, hosts);
-    connections::serve(listener, router, stop, Limits::of_this_process(), panicked).await;
+    let answers = Answers {
+        router: router(source, hosts),
+        api,
+    };
+    connections::serve(listener, answers, stop, Limits::of_this_process(), panicked).await;
 }
 
 type Source = State<Arc<dyn StatusSource>>;
@@ -194,7 +217,7 @@ async fn readyz(State(source): Source) -> (StatusCode, String) {
 async fn not_found() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
-        "not found: there are / /status /metrics /healthz /readyz /detail?key=&window=&sketch= /top?sketch=&window=&k=&detail= and POST /snapshot\n",
+        "not found: there are / /status /metrics /healthz /readyz /detail?key=&window=&sketch= /top?sketch=&window=&k=&detail= and POST /snapshot; /v1/openapi.json says what is below /v1/\n",
     )
 }
 
@@ -208,9 +231,12 @@ async fn method_not_allowed() -> (StatusCode, &'static str) {
 
 /// Adds headers to every answer: it must not be cached, and its content type is right.
 async fn guard(mut response: Response) -> Response {
-    let headers = response.headers_mut();
+    guard_headers(response.headers_mut());
+    response
+}
+
+fn guard_headers(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    response
 }

@@ -34,7 +34,7 @@ pub(super) async fn top(
 
 /// Why a query is no question.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-enum QueryError {
+pub(super) enum QueryError {
     #[error("possible are sketch, window, k and detail, each once with =")]
     Unknown,
     #[error(transparent)]
@@ -49,6 +49,8 @@ enum QueryError {
     Number(String),
     #[error("detail is 1 or 0")]
     Detail,
+    #[error("the path names the sketch: leave out sketch")]
+    SketchTwice,
 }
 
 /// Parses a query of, in any order, `sketch=`, `window=`, `k=` and `detail=`.
@@ -74,6 +76,15 @@ fn question(query: &str) -> Result<TopQuestion, QueryError> {
             Some(_) => return Err(QueryError::Detail),
         },
     })
+}
+
+/// Parses a query about a sketch that is named elsewhere.
+pub(super) fn list_question(query: &str) -> Result<TopQuestion, QueryError> {
+    let question = question(query)?;
+    match question.sketch {
+        None => Ok(question),
+        Some(_) => Err(QueryError::SketchTwice),
+    }
 }
 
 fn number(text: String) -> Result<usize, QueryError> {

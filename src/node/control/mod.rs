@@ -1,5 +1,5 @@
-//! The control thread: rare messages, rounds to legacy peers, the cluster, HTTP and signals. Its waits (for names, or
-//! for slow HTTP clients) never hold up a data thread.
+//! The control thread: rare messages, rounds to legacy peers, the cluster and signals. Its waits for names never hold
+//! up a data thread.
 
 mod listing;
 mod once;
@@ -7,7 +7,6 @@ mod passes;
 mod sampling;
 
 use std::convert::Infallible;
-use std::net::TcpListener;
 use std::sync::{Arc, mpsc as std_mpsc};
 
 use tokio::sync::mpsc;
@@ -18,10 +17,10 @@ use self::once::OnceWatch;
 use self::passes::Passes;
 use self::sampling::Sampling;
 use super::crew::{Crew, Ending, Part, Task};
+use super::http::HttpHold;
 use super::overview::Overview;
 use super::{NodeError, system};
 use crate::cluster_io::{ClusterSockets, ClusterTask, Seeds, SharedCluster};
-use crate::fronts::http::{self, Hosts};
 use crate::legacy::Rounds;
 use crate::shared::{LoneSlices, Shared};
 use rmbd_io::{Backend, RingRefused};
@@ -29,9 +28,8 @@ use rmbd_io::{Backend, RingRefused};
 /// The parts that the control thread starts with and owns from then on.
 pub(super) struct ControlThread {
     pub(super) overview: Arc<Overview>,
-    pub(super) http: Option<TcpListener>,
-    /// The names by which HTTP may be asked.
-    pub(super) http_hosts: Hosts,
+    /// What ends the thread of HTTP, if there is one.
+    pub(super) http: Option<HttpHold>,
     pub(super) publisher: Publisher,
     pub(super) rounds: Rounds,
     /// The seed of the keys by which errors are sampled.
@@ -40,7 +38,7 @@ pub(super) struct ControlThread {
     pub(super) endings: mpsc::UnboundedReceiver<Ending>,
     /// A sender that is told when the start cannot fail any more, and is dropped if it failed.
     pub(super) serving: std_mpsc::Sender<()>,
-    /// A channel of which each data thread has a sender, and drops it last.
+    /// A channel of which each thread that adds has a sender, and drops it when it adds no more.
     pub(super) data_ended: mpsc::Receiver<Infallible>,
 }
 
@@ -97,8 +95,7 @@ impl Runtime {
 async fn serve(control: ControlThread) -> std::io::Result<()> {
     let ControlThread {
         overview,
-        http,
-        http_hosts,
+        mut http,
         publisher,
         rounds,
         sampling_seed,
@@ -110,9 +107,6 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
     // The watch is inside the runtime: a panic takes the tasks along, and their ends would otherwise be reported
     // first.
     let _watch = crew.watch(Part::Control);
-    let http = http
-        .map(|listener| serve_http(&crew, listener, Arc::clone(&overview), http_hosts))
-        .transpose()?;
     let sampling = Sampling::new(Arc::clone(overview.shared()), sampling_seed);
     let sampling = crew.task(Part::Sampling, |leave| sampling.run(leave));
     let listing = Listing::new(Arc::clone(overview.shared()), &publisher);
@@ -136,15 +130,16 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
     }
     overview.set_ready(false);
     crew.begin_end();
-    // Nothing is ever sent: this waits until the last data thread has dropped its sender.
+    if let Some(http) = &mut http {
+        http.end_adding();
+    }
+    // Nothing is ever sent: this waits until the last thread that adds has dropped its sender.
     let _ = data_ended.recv().await;
     sampling.end().await;
     listing.end().await;
     rounds.end().await;
     publisher.end().await;
-    if let Some(http) = http {
-        http.end().await;
-    }
+    drop(http);
     Ok(())
 }
 
@@ -159,23 +154,6 @@ async fn next(endings: &mut mpsc::UnboundedReceiver<Ending>, crew: &Crew) -> Opt
         ending = endings.recv() => ending,
         () = crew.struck(Part::Control) => None,
     }
-}
-
-fn serve_http(
-    crew: &Crew,
-    listener: TcpListener,
-    overview: Arc<Overview>,
-    hosts: Hosts,
-) -> std::io::Result<Task> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    Ok(crew.task(Part::Http, |leave| {
-        http::serve(
-            listener,
-            overview as Arc<dyn http::StatusSource>,
-            hosts,
-            leave,
-        )
-    }))
 }
 
 fn publish(crew: &Crew, shared: Arc<Shared>, publisher: Publisher) -> std::io::Result<Task> {

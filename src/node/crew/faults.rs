@@ -57,7 +57,7 @@ impl Crew {
     }
 
     /// Does the work of a task until a fault of its part is due.
-    pub(super) async fn unless_struck(self, part: Part, work: impl Future<Output = ()>) {
+    pub(in crate::node) async fn unless_struck(self, part: Part, work: impl Future<Output = ()>) {
         tokio::select! {
             () = work => {}
             () = self.struck(part) => {}

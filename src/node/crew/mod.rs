@@ -77,8 +77,8 @@ parts! {
     Listing, "the task that lists the largest keys", true;
     /// The task of the cluster's socket.
     Cluster, "the task of the cluster", true;
-    /// The task that accepts connections.
-    Http, "the task of HTTP", true;
+    /// The thread that answers over HTTP.
+    Http, "the thread of HTTP", true;
     /// The thread that handles signals.
     Signals, "the thread for signals", true;
     /// The thread that writes snapshot files.

@@ -107,6 +107,7 @@ impl Collector for Scrape {
         page.io(&self.status.io)?;
         page.compact(&self.status.compact)?;
         page.resp(&self.status.resp)?;
+        page.singles(singles::http_api(&self.status.http_api))?;
         page.snapshot_files(&self.status.snapshot_files)?;
         page.log(&self.status.log)?;
         page.cluster(&self.status.cluster, self.status.is_ready())?;

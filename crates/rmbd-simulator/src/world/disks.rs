@@ -292,7 +292,9 @@ impl<M: Machine> World<M> {
             is_last,
         };
         let progress = process.machine.save(to, &mut drive.disk)?;
+        // The power may fail before anything else happens, and the file has what was published.
         self.see_name(place);
+        self.watch(place);
         match progress {
             SaveProgress::Begins(file) => self.note_begun(place, file),
             SaveProgress::Saved(file) => {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rmbd_sketch::{CellIndexes, KeyHash, Lane, Weight};
 
 use super::keys::{Keys, Place};
-use super::list::List;
+use super::list::{Floor, List};
+use super::looks::Looks;
 use super::window::Window;
 use super::{Lists, TOTAL};
 use crate::Replica;
@@ -19,27 +20,20 @@ pub(crate) struct Adder {
     lane: Option<Lane>,
     /// `None` if all are taken.
     seat: Option<Seat>,
-    watch: Watch,
+    // In place, since each add reads of it behind locked additions, where a pointer more is felt.
+    candidates: Option<Candidates>,
+    /// What was added since it was told last, where the sketch has lists and all seats are taken.
+    unlisted: Option<u64>,
     auditor: Auditor,
-}
-
-#[derive(Debug)]
-enum Watch {
-    /// The sketch has no lists.
-    Off,
-    Listed(Box<Candidates>),
-    /// All seats are taken. The weight is what was added since it was told last.
-    Unlisted(u64),
 }
 
 /// The candidates of one thread, for all lists of one sketch.
 #[derive(Debug)]
 struct Candidates {
-    /// Whether keys are compared before they are added.
-    compares_first: bool,
+    looks: Looks,
+    keys: Keys,
     total: List,
     windows: Box<[Window]>,
-    keys: Keys,
 }
 
 /// A key that was added.
@@ -48,8 +42,6 @@ struct Added<'c> {
     cells: &'c CellIndexes,
     hash: [u64; 2],
     weight: u64,
-    /// Whether its count of all time may be above the threshold.
-    is_large: bool,
 }
 
 /// Where a key that was added is among the candidates.
@@ -65,18 +57,14 @@ impl Adder {
     /// Adds to this lane of the replica, and has a seat if there is one.
     pub(crate) fn new(replica: &Replica, lane: Option<Lane>) -> Self {
         let seat = replica.seats.take(lane.as_ref());
-        let watch = match (&replica.lists, &seat) {
-            (None, _) => Watch::Off,
-            (Some(_), None) => Watch::Unlisted(0),
-            (Some(lists), Some(seat)) => {
-                Watch::Listed(Box::new(Candidates::new(replica, lists, seat)))
-            }
-        };
+        let has_lists = replica.lists.is_some();
+        let listed = replica.lists.as_ref().zip(seat.as_ref());
         Self {
+            candidates: listed.map(|(lists, seat)| Candidates::new(replica, lists, seat)),
+            unlisted: (has_lists && seat.is_none()).then_some(0),
             auditor: Auditor::new(replica, seat.as_ref()),
             lane,
             seat,
-            watch,
         }
     }
 
@@ -138,49 +126,34 @@ impl Adder {
         hash: KeyHash,
         weight: Weight,
     ) {
-        match &mut self.watch {
-            Watch::Off => {}
-            Watch::Listed(candidates) => {
-                let threshold = candidates.total.threshold();
-                let is_large = if candidates.compares_first {
-                    replica.own.compare_and_add(cells, weight, threshold)
-                } else {
-                    let lane = self.lane.as_mut();
-                    (replica.own).add_and_compare(lane, cells, weight, threshold)
-                };
-                let added = Added {
-                    cells,
-                    hash: hash.halves(),
-                    weight: weight.into(),
-                    is_large,
-                };
-                if candidates.sees(&added) {
-                    candidates.note(replica, self.lane.as_ref(), &added);
-                }
-                return;
-            }
-            Watch::Unlisted(unlisted) => *unlisted += u64::from(weight),
-        }
         match &mut self.lane {
-            None => replica.own.add_at(cells, weight),
+            None => replica.own.add_in_order(cells, weight),
             Some(lane) => replica.own.add_in_lane(lane, cells, weight),
+        }
+        if let Some(candidates) = &mut self.candidates {
+            if candidates.sees(hash, weight) {
+                candidates.note(replica, self.lane.as_ref(), cells, hash, weight);
+            }
+        } else if let Some(unlisted) = &mut self.unlisted {
+            *unlisted += u64::from(weight);
         }
     }
 
     /// What is to be done now and then, and not between two adds.
     pub(crate) fn pause(&mut self, replica: &Replica) {
         self.auditor.pause(replica);
-        match &mut self.watch {
-            Watch::Off => {}
-            Watch::Listed(candidates) => candidates.pause(replica),
-            Watch::Unlisted(unlisted) => replica.note_unlisted(std::mem::take(unlisted)),
+        if let Some(candidates) = &mut self.candidates {
+            candidates.pause(replica);
+        }
+        if let Some(unlisted) = &mut self.unlisted {
+            replica.note_unlisted(std::mem::take(unlisted));
         }
     }
 
     /// Gives back what it has of the replica, when it adds no more.
     pub(crate) fn give_back(&mut self, replica: &Replica) {
         self.pause(replica);
-        self.watch = Watch::Off;
+        (self.candidates, self.unlisted) = (None, None);
         if let Some(seat) = self.seat.take() {
             replica.seats.give_back(seat);
         }
@@ -193,49 +166,61 @@ impl Adder {
 
 impl Candidates {
     fn new(replica: &Replica, lists: &Lists, seat: &Seat) -> Self {
-        let table = lists.table(seat);
-        let keys = Keys::new(Arc::clone(table));
+        let keys = Keys::new(Arc::clone(lists.table(seat)));
         let most = lists.candidates;
-        let threshold = keys.list(TOTAL).bound_of(0);
+        let bound = keys.list(TOTAL).bound_of(0);
         let windows = (0..replica.windows.rings().len()).map(|ring| {
-            let seed = lists.seed(seat, TOTAL + 1 + ring);
-            Window::new(&keys, replica, (TOTAL + 1 + ring, ring), most, seed)
+            let number = TOTAL + 1 + ring;
+            Window::new(&keys, replica, (number, ring), most)
         });
         Self {
-            compares_first: lists.compare_first,
+            looks: Looks::new(lists.seed(seat)),
             windows: windows.collect(),
-            total: List::new(&keys, TOTAL, most, |_| 0, (0, threshold)),
+            total: List::new(&keys, TOTAL, most, (0, bound)),
             keys,
         }
     }
 
-    /// Whether a key that was added is a candidate, or may be one. Most are not.
+    /// Whether a key that was added is to be noted, since it may be a candidate or is looked at. Most are not.
     #[inline]
-    fn sees(&mut self, added: &Added<'_>) -> bool {
-        if self.windows.is_empty() {
-            // All candidates are large.
-            return added.is_large;
-        }
-        let mut sees = added.is_large | self.keys.may_have(added.hash);
-        for window in &mut self.windows {
-            sees |= window.sees(added.weight);
-        }
-        sees
+    fn sees(&mut self, hash: KeyHash, weight: Weight) -> bool {
+        self.looks.sees(weight.into()) | self.keys.may_have(hash.halves())
     }
 
+    // What was added comes in registers: what an add stores before the locked additions of the next one is felt.
     #[cold]
     #[inline(never)]
-    fn note(&mut self, replica: &Replica, lane: Option<&Lane>, added: &Added<'_>) {
-        if added.weight == 0 {
+    fn note(
+        &mut self,
+        replica: &Replica,
+        lane: Option<&Lane>,
+        cells: &CellIndexes,
+        hash: KeyHash,
+        weight: Weight,
+    ) {
+        if weight == Weight::ZERO {
             return;
         }
+        let added = &Added {
+            cells,
+            hash: hash.halves(),
+            weight: weight.into(),
+        };
         let mut found = self.count(replica, added);
-        if added.is_large && !found.is_in_total {
+        if self.looks.are_due() {
             self.look_at_all_time(replica, lane, added, &mut found);
+            for number in 0..self.windows.len() {
+                self.look_at_window(replica, number, added, &mut found);
+            }
         }
-        for number in 0..self.windows.len() {
-            self.look_at_window(replica, number, added, &mut found);
-        }
+        self.look_on();
+    }
+
+    /// Draws which add is looked at next.
+    fn look_on(&mut self) {
+        let windows = self.windows.iter().map(|window| window.list().look_every());
+        let every = windows.fold(self.total.look_every(), u64::min);
+        self.looks.go_on(every);
     }
 
     /// Counts the weight of a key that is a candidate.
@@ -263,13 +248,21 @@ impl Candidates {
         added: &Added<'_>,
         found: &mut Found,
     ) {
+        if found.is_in_total {
+            return;
+        }
         let estimate = replica.own.estimate_added(lane, added.cells);
         let estimate_of = |hash| {
             let mut cells = CellIndexes::NONE;
             replica.own.cells_of_into(hash, &mut cells);
             replica.own.estimate_added(lane, &cells)
         };
-        let floor = || replica.floor();
+        let own = &replica.own;
+        // What each of several lanes has is a part of N.
+        let floor = || {
+            let weight = own.total_weight() / own.lanes().max(1) as u64;
+            Floor::of(own.geometry(), weight)
+        };
         let admits = (self.total).admits(&mut self.keys, estimate, estimate_of, floor);
         if admits && let Some(place) = found.or_put(&mut self.keys, added) {
             self.total.enter(&self.keys, place, estimate, found.before);
@@ -285,10 +278,6 @@ impl Candidates {
         found: &mut Found,
     ) {
         let window = &mut self.windows[number];
-        if !window.is_due() {
-            return;
-        }
-        window.draw();
         if found.is_in(window.list(), &self.keys) {
             return;
         }
@@ -303,6 +292,8 @@ impl Candidates {
         for window in &mut self.windows {
             window.pause(&mut self.keys, replica);
         }
+        // Steps that are over may want more looks.
+        self.look_on();
     }
 }
 

@@ -10,14 +10,14 @@ use super::table::{SharedList, Table};
 pub(super) type Place = u32;
 /// No place.
 const NONE: Place = Place::MAX;
-/// Bits that tell which keys may be candidates, as multiple of the places. A key that is none is taken for one with a
-/// probability of 3 % at most.
+/// Bits that tell which keys may be candidates, as multiple of the places: two for each key, in one word. A key that is
+/// none is taken for one with a probability of half a percent at most; each costs as much as an add.
 const BITS_OF_PLACE: usize = 32;
 
 /// The places of keys by their hashes. It allocates when it is made, and never again.
 #[derive(Debug)]
 pub(super) struct Keys {
-    /// A bit at the place of each key's hash.
+    /// Two bits of a word for each key, by its hash.
     bits: Box<[u64]>,
     /// Keys by hash, with more than twice as many entries as there are places (open addressing, linear probing).
     index: Box<[Indexed]>,
@@ -56,12 +56,15 @@ impl Keys {
     /// Whether a key with this hash may be a candidate.
     #[inline]
     pub(super) fn may_have(&self, hash: [u64; 2]) -> bool {
-        let (word, bit) = self.bit(hash);
-        self.bits[word] & bit != 0
+        let (word, bits) = self.bits_of(hash);
+        self.bits[word] & bits == bits
     }
 
     /// The place of a key, and whether it is in the list of all time.
     pub(super) fn find(&self, hash: [u64; 2]) -> Option<(Place, bool)> {
+        if !self.may_have(hash) {
+            return None;
+        }
         let found = self.index[self.search(hash)];
         (found.place != NONE).then_some((found.place, found.is_in_total))
     }
@@ -131,8 +134,8 @@ impl Keys {
         let at = self.search(hash);
         let is_in_total = self.entry(TOTAL, place).estimate() > 0;
         self.index[at] = Indexed { place, is_in_total };
-        let (word, bit) = self.bit(hash);
-        self.bits[word] |= bit;
+        let (word, bits) = self.bits_of(hash);
+        self.bits[word] |= bits;
     }
 
     /// The first entry where a key may be. Both halves count: of some families the lower one alone is no hash.
@@ -143,8 +146,9 @@ impl Keys {
     }
 
     #[inline]
-    fn bit(&self, [_, high]: [u64; 2]) -> (usize, u64) {
-        let word = (high >> 6) as usize & (self.bits.len() - 1);
-        (word, 1 << (high % u64::BITS as u64))
+    fn bits_of(&self, [_, high]: [u64; 2]) -> (usize, u64) {
+        let word = (high >> 12) as usize & (self.bits.len() - 1);
+        let [one, other] = [high, high >> 6].map(|bit| 1 << (bit % u64::BITS as u64));
+        (word, one | other)
     }
 }

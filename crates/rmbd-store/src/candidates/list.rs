@@ -1,15 +1,21 @@
 //! A thread's own side of one list: its threshold, and who leaves.
 
-use rmbd_sketch::KeyHash;
+use rmbd_sketch::{Geometry, KeyHash};
 
 use super::keys::{Keys, Place};
+use super::looks::Slack;
 use super::slot::Mark;
+use super::table::Bound;
 
 /// Of so many candidates one leaves where there is no room: those with the least estimates.
 const LEAVING_PART: usize = 4;
 /// So many keys are looked at in vain before the threshold is compared with the floor, which grows with all that is
 /// added.
 const IN_VAIN_MAX: u32 = 64;
+
+/// The slack of a list is at least one in so many of all that was added: so small a part of it is nobody's whose key
+/// is among the largest.
+const SLACK_SHARE: u64 = 1 << 13;
 
 /// How often the least estimates are renewed before all are.
 const RENEWALS: usize = 4;
@@ -19,8 +25,7 @@ const RENEWALS: usize = 4;
 pub(super) struct List {
     /// A key enters only with an estimate above this.
     threshold: u64,
-    /// What is beyond the threshold where not each add is looked at.
-    slack: fn(u64) -> u64,
+    slack: Slack,
     /// The moment that began last.
     moment: u64,
     /// Candidates whose later mark was made before this moment get another.
@@ -35,19 +40,36 @@ pub(super) struct List {
     is_fresh: Box<[bool]>,
 }
 
+/// What is small beside all that was added.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Floor {
+    /// Estimates up to this may be nothing but strangers.
+    threshold: u64,
+    slack: u64,
+}
+
+impl Floor {
+    /// Where so much was added to a sketch of this size.
+    pub(super) fn of(geometry: Geometry, weight: u64) -> Self {
+        Self {
+            threshold: (geometry.epsilon() * weight as f64) as u64,
+            slack: weight / SLACK_SHARE,
+        }
+    }
+}
+
 impl List {
-    /// Goes on with a list of so many candidates at most, at a moment from which this threshold is in force.
+    /// Goes on with a list of so many candidates at most, at a moment from which this bound is in force.
     pub(super) fn new(
         keys: &Keys,
         number: usize,
         candidates_max: usize,
-        slack: fn(u64) -> u64,
-        (moment, threshold): (u64, u64),
+        (moment, bound): (u64, Bound),
     ) -> Self {
         let entries = keys.list(number).entries();
         let mut list = Self {
-            threshold,
-            slack,
+            threshold: bound.threshold,
+            slack: Slack::at_most(bound.slack),
             moment,
             mark_before: 0,
             in_vain: 0,
@@ -57,7 +79,7 @@ impl List {
             order: Vec::with_capacity(entries.len()),
             is_fresh: vec![false; entries.len()].into(),
         };
-        list.begin(keys, moment, threshold, 0);
+        list.begin(keys, moment, 0);
         list
     }
 
@@ -67,37 +89,47 @@ impl List {
         self.threshold
     }
 
+    /// One unit of weight in so many is to be looked at.
+    pub(super) fn look_every(&self) -> u64 {
+        self.slack.look_every()
+    }
+
     /// Whether the key at a place is a candidate of this list.
     pub(super) fn has(&self, keys: &Keys, place: Place) -> bool {
         keys.entry(self.number, place).estimate() > 0
     }
 
-    /// From this moment on this threshold is in force, and candidates get marks that have none since another.
-    pub(super) fn begin(&mut self, keys: &Keys, moment: u64, threshold: u64, mark_before: u64) {
-        (self.moment, self.threshold) = (moment, threshold);
+    /// From this moment on what is in force counts, and candidates get marks that have none since another.
+    pub(super) fn begin(&mut self, keys: &Keys, moment: u64, mark_before: u64) {
+        self.moment = moment;
         self.mark_before = mark_before;
         keys.list(self.number).begin(moment, self.bound());
     }
 
+    /// Nothing counts of what was added before.
+    pub(super) fn forget(&mut self) {
+        (self.threshold, self.slack) = (0, Slack::default());
+    }
+
     /// A key has this estimate, and is no candidate of this list. Makes room for it and returns true if it is above the
-    /// threshold. `estimate_of` tells what a candidate's estimate is now; the threshold is at least `floor` once all
-    /// places were taken.
+    /// threshold. `estimate_of` tells what a candidate's estimate is now; threshold and slack are at least those of
+    /// `floor` once all places were taken.
     pub(super) fn admits(
         &mut self,
         keys: &mut Keys,
         estimate: u64,
         estimate_of: impl FnMut(KeyHash) -> u64,
-        floor: impl FnOnce() -> u64,
+        floor: impl FnOnce() -> Floor,
     ) -> bool {
         if estimate > self.threshold && self.candidates >= self.candidates_max {
             let left = self.let_leave(keys, estimate_of);
-            self.raise(keys, left.max(floor()));
+            self.raise(keys, left, floor());
             self.clear(keys);
         } else if estimate <= self.threshold {
             self.in_vain = self.in_vain.wrapping_add(1);
             if self.in_vain.is_multiple_of(IN_VAIN_MAX) {
                 // The threshold is not 0, so all places were taken once.
-                self.raise(keys, floor());
+                self.raise(keys, 0, floor());
             }
         }
         estimate > self.threshold
@@ -143,7 +175,7 @@ impl List {
     pub(super) fn settle(&mut self, keys: &mut Keys) {
         let number = self.number;
         let left = self.order(keys);
-        self.threshold = left;
+        (self.threshold, self.slack) = (left, slack_of(left, 0));
         keys.list(number).raise(self.moment, self.bound());
         self.clear(keys);
     }
@@ -209,8 +241,9 @@ impl List {
         largest
     }
 
-    fn raise(&mut self, keys: &Keys, threshold: u64) {
-        self.threshold = self.threshold.max(threshold);
+    fn raise(&mut self, keys: &Keys, left: u64, floor: Floor) {
+        self.threshold = self.threshold.max(left).max(floor.threshold);
+        self.slack = slack_of(self.threshold, floor.slack);
         keys.list(self.number).raise(self.moment, self.bound());
     }
 
@@ -226,7 +259,15 @@ impl List {
         keys.tidy();
     }
 
-    fn bound(&self) -> u64 {
-        self.threshold.saturating_add((self.slack)(self.threshold))
+    fn bound(&self) -> Bound {
+        Bound {
+            threshold: self.threshold,
+            slack: self.slack.weight(),
+        }
     }
+}
+
+/// A half of the threshold: so that hardly any key is listed late, and few adds are looked at.
+fn slack_of(threshold: u64, least: u64) -> Slack {
+    Slack::at_most((threshold / 2).max(least))
 }

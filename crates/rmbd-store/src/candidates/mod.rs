@@ -5,36 +5,40 @@
 //! tables give the keys.
 //!
 //! ```text
-//!    data thread     add ──> cells ──> last row's cell above the threshold? ──(seldom)──> all rows ──> candidates
+//!    data thread     add ──> cells ──> looked at, or a candidate? ──(seldom)──> all rows ──> candidates
 //!                    key ──> wanted? ──(seldom)──> its bytes, into a bounded queue
 //!    control thread  TopKeys: reads all candidates, asks for the bytes of those that it lacks, reads their counts
 //! ```
 //!
-//! # Complete above a threshold
+//! # Complete above a bound
 //!
-//! Each table has a *threshold* T, at first 0. When weight has been added to a key, and the key's count in the cells
-//! that the thread adds to (its own *part* of the sketch: a lane, or the cells that all threads share) is above T, the
-//! key becomes a candidate with that count as its *estimate*, or its estimate is replaced. Where all places are taken,
-//! the quarter with the least estimates leaves, and T is the largest estimate that has left. Then:
+//! Each table has a *threshold* T, at first 0, and a *slack* S, at first 0. A thread looks at its adds: at each of them
+//! at first, and from then on at one unit of weight in S / 20, drawn at random ([`looks`]). Where the key's count in the
+//! cells that the thread adds to (its own *part* of the sketch: a lane, or the cells that all threads share) is above T,
+//! the key becomes a candidate with that count as its *estimate*. Where all places are taken, the quarter with the
+//! least estimates leaves, and T is the largest estimate that has left; S becomes half of T, or one in 8 192 of all
+//! that was added, if that is more. Then:
 //!
-//! > Every key of which more than T was added to that part is a candidate.
+//! > Every key of which more than T + S was added to that part is a candidate, but for a chance of e^-20 for each key.
 //!
-//! *Proof*. Take a key of which c > T was added, and the last add of it. Behind that add its count was at least c, for
-//! a count-min sketch is never too low; and above the threshold of that moment, since T only grows. So it was a
-//! candidate then, with an estimate of at least c. It has not left since then: whoever leaves has an estimate of at
-//! most T. That the estimate is as old as the last add does no harm: nothing was added since that it would have to
-//! know, and if strangers in its cells have grown, a higher estimate would only keep it longer.
+//! *Proof*. Take a key of which c > T + S was added, and the last S units of weight of it. One of them was looked at,
+//! but for that chance: each unit was with a chance of 20 / S at least, since S only grows. Behind that add the key's
+//! count was at least c - S > T, for a count-min sketch is never too low; and so it was above the threshold of that
+//! moment, since T only grows. So the key was a candidate then, or became one. It has not left since then, or has come
+//! back: let it have left at a moment after which s units came, and not have been looked at since. Whoever leaves has an
+//! estimate of now of at most the T that is then in force; and the key had c - s then. So s is S at least, and one of
+//! them was looked at.
 //!
-//! *Ties* do no harm either. Those that leave are a quarter of the candidates, whatever their estimates are; of several
+//! *Ties* do no harm. Those that leave are a quarter of the candidates, whatever their estimates are; of several
 //! with the estimate T some may stay. An add whose count is T does not enter. So a change of candidates takes an add
 //! that is above T, and every time that the table is full a quarter of the places becomes free: keys that come and go
 //! at the threshold move it upwards.
 //!
-//! *Several threads*. Where threads share cells, the thread whose add comes last in the last row has seen all adds of
-//! the key (`rmbd_sketch`, `added.rs`), so the key is in its table: the list is complete above the largest of the Ts.
-//! A thread with a lane sees what it added itself. Of a key with more than the sum of the Ts, more than T was added in
-//! one of the lanes: the list is complete above the sum. What somebody added who has no table ([`Lists::unlisted`])
-//! adds its weight to the threshold, since a key may have all of it.
+//! *Several threads*. Where threads share cells, a thread that looks at a key sees all adds of it that came before
+//! (`rmbd_sketch`, `added.rs`), whoever made them: the list is complete above the largest T and the largest S. A
+//! thread with a lane sees what it added itself. Of a key with more than the sum of all bounds, more than the bound of
+//! it was added in one of the lanes: the list is complete above the sum. What somebody added who has no table
+//! ([`Lists::unlisted`]) adds its weight to it, since a key may have all of it.
 //!
 //! *Only what was added on this node counts here*, not what others counted, although an answer has both. So the
 //! lists of several nodes can be put together like those of lanes: the sum of the thresholds of all nodes is hardly
@@ -43,26 +47,22 @@
 //!
 //! *What is not worth listing*. When a table is full, its T is at least epsilon * N: an estimate below that may be
 //! nothing but strangers ([`Replica::error`](crate::Replica::error)). So keys that all come as often as each other,
-//! or once, make no candidates, and cost a comparison.
+//! or once, make no candidates, and are seldom looked at.
 //!
 //! # Windows
 //!
 //! In a window the count is that of the time since the oldest snapshot of the ring, so it covers the window and up to
-//! two steps more; and at most what came to the cell of the last row (`windows::last_rows`), by which most adds know
-//! already that they need not look. A window forgets. So when a step is over, its thread compares all candidates with
-//! the snapshot that is the oldest one now, some at each pause, and those of which nothing counts leave. Then a
-//! quarter leaves if all places were taken, and T is the largest estimate that has left, or 0: *it comes down*. For
-//! each step the largest T of it is remembered.
+//! two steps more. A window forgets. So when a step is over, its thread compares all candidates with the snapshot that
+//! is the oldest one now, some at each pause, and those of which nothing counts leave. Then a quarter leaves if all
+//! places were taken, and T is the largest estimate that has left, or 0: *it comes down*, and S with it. For each step
+//! the largest T and S of it are remembered.
 //!
-//! > Every key of which more than M was added to that part in the window is a candidate, where M is the largest T that
-//! > was in force since the window began.
+//! > Every key of which more than M was added in the window is a candidate, but for the same chance, where M is the sum
+//! > of the largest T and the largest S that were in force since the window began.
 //!
-//! *Proof*. Take a key of which c > M was added in the window that ends now, and the last add of it, which was in the
-//! window. The window of that moment had all of c in it, since it began before the one of now. So the key had a count
-//! of at least c then, above the T of that moment, and became a candidate with it. Has it left since then? Not for want
-//! of room, as above: whoever leaves has an estimate of at most the T that is then in force, which is at most M. Not
-//! because nothing of it counted: c does. And when it was compared again, its estimate became what counted of it at
-//! that moment, c at least.
+//! *Proof*. As above, with the largest T and S of the window in place of the last ones: the window of a moment within it
+//! has all in it that was added since it began. A key does not leave because nothing of it counted: something does. And
+//! when it was compared again, its estimate became what counted of it at that moment.
 //!
 //! A thread that adds nothing changes no candidates. The thresholds of steps that are out of the window do not count,
 //! so that its list, too, is complete above 0 when all of it is forgotten.
@@ -80,6 +80,7 @@
 mod adder;
 mod keys;
 mod list;
+mod looks;
 mod names;
 mod slot;
 mod table;
@@ -103,7 +104,7 @@ use self::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
 use crate::memory::{MemoryLimit, MemoryShare};
 use crate::seats::{Seat, Seats};
 use crate::windows::WindowPlan;
-use table::Table;
+use table::{Bound, Table};
 
 /// The atomics that [`slot`] and [`table`] are written with; `tests/loom_candidates.rs` puts a model of them in this
 /// place.
@@ -215,8 +216,6 @@ pub(crate) struct Lists {
     /// One for each seat, those of lanes first.
     tables: Box<[Arc<Table>]>,
     lanes: usize,
-    /// Whether threads compare keys before they add them, since one of them adds nearly everything.
-    compare_first: bool,
     wanted: Arc<Wanted>,
     seed: u64,
     unlisted: CachePadded<AtomicU64>,
@@ -239,7 +238,6 @@ impl Lists {
             candidates: plan.candidates(),
             tables: (0..plan.seats()).map(table).collect(),
             lanes: plan.lanes(),
-            compare_first: plan.threads <= 1,
             wanted: Arc::new(Wanted::new(plan.candidates())),
             seed: match plan.family {
                 HashFamily::Xxh3 { seed } => seed,
@@ -266,10 +264,9 @@ impl Lists {
         &self.tables[seat.number()]
     }
 
-    /// A seed for what a thread of a seat draws for a list.
-    fn seed(&self, seat: &Seat, list: usize) -> u64 {
-        let [number, list] = [seat.number(), list].map(|it| it as u64);
-        self.seed ^ (number << 32 | list).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    /// A seed for what the thread of a seat draws.
+    fn seed(&self, seat: &Seat) -> u64 {
+        self.seed ^ (seat.number() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     /// The tables of all threads.
@@ -281,23 +278,19 @@ impl Lists {
     /// of this file. The caller has read all candidates before.
     fn complete_above(&self, list: usize, moment: u64) -> u64 {
         let bound = |table: &Arc<Table>| table.lists()[list].bound_since(moment);
-        let (lanes, shared) = self.tables.split_at(self.lanes);
-        let [of_lanes, of_shared] = [lanes, shared].map(|tables| tables.iter().map(bound));
-        let of_lanes = match list {
-            // Each thread has compared what it added itself.
-            TOTAL => of_lanes.fold(0, u64::saturating_add),
+        let most =
+            |tables: &[Arc<Table>]| tables.iter().map(bound).fold(Bound::default(), Bound::max);
+        let complete_above = match list {
+            TOTAL => {
+                // Each lane has its part of a key, and the cells that all share another one.
+                let (lanes, shared) = self.tables.split_at(self.lanes);
+                let of_lanes = lanes.iter().map(|table| bound(table).sum());
+                of_lanes.fold(most(shared).sum(), u64::saturating_add)
+            }
             // Each thread has compared what all have added.
-            _ => of_lanes.max().unwrap_or_default(),
+            _ => most(&self.tables).sum(),
         };
-        let of_shared = match list {
-            TOTAL if self.compare_first => of_shared.fold(0, u64::saturating_add),
-            _ => of_shared.max().unwrap_or_default(),
-        };
-        let bound = match list {
-            TOTAL => of_lanes.saturating_add(of_shared),
-            _ => of_lanes.max(of_shared),
-        };
-        bound.saturating_add(self.unlisted())
+        complete_above.saturating_add(self.unlisted())
     }
 
     /// Keys that became candidates so far.

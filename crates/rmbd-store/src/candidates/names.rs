@@ -5,7 +5,7 @@
 //! hashes, and whoever meets such a key next copies its bytes into a queue. Where the queue is full, the name is still
 //! wanted.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use crossbeam_queue::ArrayQueue;
 use rmbd_proto::compact::KEY_BYTES_MAX;
@@ -28,6 +28,8 @@ const WAITING_PART: usize = 4;
 /// The names that are wanted of one sketch. Threads that add read it for each key, and seldom does anybody write.
 #[derive(Debug)]
 pub(crate) struct Wanted {
+    /// Whether any is. Mostly none is.
+    are_any: AtomicBool,
     /// At the place of its hash stands the tag of each key that is asked for; 0 stands for none.
     tags: Box<[AtomicU32]>,
     told: ArrayQueue<Told>,
@@ -37,6 +39,7 @@ impl Wanted {
     /// No name is wanted yet. So many keys may be asked for at once, a power of two.
     pub(super) fn new(keys: usize) -> Self {
         Self {
+            are_any: AtomicBool::new(false),
             tags: (0..keys).map(|_| AtomicU32::new(0)).collect(),
             told: ArrayQueue::new(waiting(keys)),
         }
@@ -53,7 +56,7 @@ impl Wanted {
     #[inline]
     pub(crate) fn has(&self, hash: KeyHash) -> bool {
         // Tags stand for themselves. One that is seen too late or too long costs a message at most.
-        self.place(hash).load(Relaxed) == tag_of(hash)
+        self.are_any.load(Relaxed) && self.place(hash).load(Relaxed) == tag_of(hash)
     }
 
     /// Tells a name that may be wanted. A name above the longest key of a message is not told.
@@ -85,6 +88,7 @@ impl Wanted {
         } else {
             later.iter().chain(earlier).rev().for_each(ask);
         }
+        self.are_any.store(!keys.is_empty(), Relaxed);
     }
 
     #[inline]

@@ -14,7 +14,16 @@ pub(super) struct Table {
     lists: Box<[SharedList]>,
 }
 
-/// What one list has of the keys in a table. It is complete above its *bounds*: see the head of `candidates`.
+/// Above what a list is complete: see the head of `candidates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Bound {
+    /// A key enters that is looked at with an estimate above this.
+    pub(super) threshold: u64,
+    /// A key is looked at before so much more is added to it.
+    pub(super) slack: u64,
+}
+
+/// What one list has of the keys in a table. It is complete above its *bounds*.
 #[derive(Debug)]
 pub(super) struct SharedList {
     /// One for each place of the table.
@@ -29,7 +38,37 @@ pub(super) struct SharedList {
 #[derive(Debug)]
 struct Record {
     moment: AtomicU64,
-    bound: AtomicU64,
+    threshold: AtomicU64,
+    slack: AtomicU64,
+}
+
+impl Bound {
+    /// The count above which a list is complete.
+    pub(super) fn sum(self) -> u64 {
+        self.threshold.saturating_add(self.slack)
+    }
+
+    /// What both do not pass.
+    pub(super) fn max(self, other: Self) -> Self {
+        Self {
+            threshold: self.threshold.max(other.threshold),
+            slack: self.slack.max(other.slack),
+        }
+    }
+}
+
+impl Record {
+    fn bound(&self) -> Bound {
+        Bound {
+            threshold: self.threshold.load(Relaxed),
+            slack: self.slack.load(Relaxed),
+        }
+    }
+
+    fn set(&self, bound: Bound) {
+        self.threshold.store(bound.threshold, Relaxed);
+        self.slack.store(bound.slack, Relaxed);
+    }
 }
 
 impl Table {
@@ -72,7 +111,8 @@ impl SharedList {
     fn new(places: usize, moments: usize) -> Self {
         let record = |_| Record {
             moment: AtomicU64::new(0),
-            bound: AtomicU64::new(0),
+            threshold: AtomicU64::new(0),
+            slack: AtomicU64::new(0),
         };
         Self {
             entries: (0..places).map(|_| Entry::new()).collect(),
@@ -81,19 +121,19 @@ impl SharedList {
         }
     }
 
-    /// The largest bound that held since a moment. Any thread may call this, after it has read the candidates.
-    pub(super) fn bound_since(&self, moment: u64) -> u64 {
+    /// What no bound passed that held since a moment. Any thread may call this, after it has read the candidates.
+    pub(super) fn bound_since(&self, moment: u64) -> Bound {
         fence(Acquire);
         let bounds = self.records.iter().map(|record| {
             // The moment is written behind the bound.
             let began = record.moment.load(Acquire);
             if began >= moment {
-                record.bound.load(Relaxed)
+                record.bound()
             } else {
-                0
+                Bound::default()
             }
         });
-        bounds.max().unwrap_or_default()
+        bounds.fold(Bound::default(), Bound::max)
     }
 
     /// Keys that became candidates so far. The number stands for itself.
@@ -109,28 +149,27 @@ impl SharedList {
     }
 
     /// From this moment on, which is not before the one that began last, this bound holds.
-    pub(super) fn begin(&self, moment: u64, bound: u64) {
+    pub(super) fn begin(&self, moment: u64, bound: Bound) {
         let most = bound.max(self.bound_of(moment));
         let record = self.record(moment);
-        record.bound.store(most, Relaxed);
+        record.set(most);
         record.moment.store(moment, Release);
     }
 
     /// The bound is raised, before candidates leave. The moment is the one that began last.
-    pub(super) fn raise(&self, moment: u64, bound: u64) {
+    pub(super) fn raise(&self, moment: u64, bound: Bound) {
         let record = self.record(moment);
-        let most = record.bound.load(Relaxed).max(bound);
-        record.bound.store(most, Relaxed);
+        record.set(record.bound().max(bound));
         // This comes before estimates of 0: see `slot`.
         fence(Release);
     }
 
-    /// The largest bound that held since a moment, if that one began last.
-    pub(super) fn bound_of(&self, moment: u64) -> u64 {
+    /// What no bound passed that held since a moment, if that one began last.
+    pub(super) fn bound_of(&self, moment: u64) -> Bound {
         let record = self.record(moment);
         match record.moment.load(Relaxed) == moment {
-            true => record.bound.load(Relaxed),
-            false => 0,
+            true => record.bound(),
+            false => Bound::default(),
         }
     }
 

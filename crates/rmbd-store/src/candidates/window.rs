@@ -1,17 +1,15 @@
-//! The list of a window, for a thread that adds: what counts in the window, and which adds it looks at.
+//! The list of a window, for a thread that adds: what counts in the window, and who leaves when a step is over.
 
 use std::sync::atomic::Ordering::Acquire;
 
 use rmbd_sketch::{CellIndexes, KeyHash};
 
 use super::keys::{Keys, Place};
-use super::list::List;
+use super::list::{Floor, List};
+use super::table::Bound;
 use crate::Replica;
 use crate::windows::Ring;
 
-/// Looks that a key gets while as much is added to it as the threshold: so many that it is without any with a chance of
-/// e^-32 only, which is 10^-14.
-const LOOKS: u64 = 32;
 /// How often an add is looked at again whose snapshot was written again meanwhile.
 const TRIES: usize = 4;
 /// Places that are looked through in one pause: some ten microseconds of work at most.
@@ -20,11 +18,8 @@ const PLACES_A_PAUSE: Place = 128;
 /// One thread's list of a window.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// Weight that is not looked at from now on; below 0 where an add is to be looked at.
-    unseen: i64,
     list: List,
     since: Since,
-    random: Random,
     /// The place that is looked at next, while all candidates are.
     next: Option<Place>,
     /// Snapshots that were begun when that began.
@@ -42,10 +37,6 @@ struct Since {
     slot: usize,
 }
 
-/// Random numbers that nobody can tell who does not know the seed (splitmix64: Steele, Lea & Flood 2014).
-#[derive(Debug)]
-struct Random(u64);
-
 impl Window {
     /// Goes on with a list of the window of a ring.
     pub(super) fn new(
@@ -53,32 +44,15 @@ impl Window {
         replica: &Replica,
         (number, ring): (usize, usize),
         candidates_max: usize,
-        seed: u64,
     ) -> Self {
         let since = Since::new(replica, ring);
         let begun = since.begun;
         Self {
-            unseen: 0,
-            list: List::new(keys, number, candidates_max, slack, (begun, 0)),
+            list: List::new(keys, number, candidates_max, (begun, Bound::default())),
             since,
-            random: Random(seed),
             next: None,
             looked_through: begun,
         }
-    }
-
-    /// Whether an add of this weight is looked at. Each unit of weight is with the same chance, whatever came before.
-    #[inline]
-    pub(super) fn sees(&mut self, weight: u64) -> bool {
-        // Weights are small.
-        self.unseen -= weight as i64;
-        self.is_due()
-    }
-
-    /// Whether the add at hand is looked at.
-    #[inline]
-    pub(super) fn is_due(&self) -> bool {
-        self.unseen < 0
     }
 
     pub(super) fn list(&self) -> &List {
@@ -144,18 +118,11 @@ impl Window {
         self.since.renew(ring);
         let begun = self.since.begun;
         // After a pause that is longer than the window nothing counts of what was added before.
-        let is_in_window = begun - before <= ring.len();
-        let threshold = if is_in_window {
-            self.list.threshold()
-        } else {
-            0
-        };
-        let half = (ring.plan().steps() as u64).div_ceil(2);
-        self.list.begin(keys, begun, threshold, begun + 1 - half);
-        // An add that is to be looked at still is.
-        if !self.is_due() {
-            self.draw();
+        if begun - before > ring.len() {
+            self.list.forget();
         }
+        let half = (ring.plan().steps() as u64).div_ceil(2);
+        self.list.begin(keys, begun, begun + 1 - half);
     }
 
     #[cold]
@@ -165,30 +132,7 @@ impl Window {
         self.next = self.list.look_through(keys, first, PLACES_A_PAUSE, look);
         if self.next.is_none() {
             self.list.settle(keys);
-            // The threshold may be lower now.
-            self.draw();
         }
-    }
-
-    /// Draws how much weight is not looked at from now on.
-    pub(super) fn draw(&mut self) {
-        self.unseen = match look_every(self.list.threshold()) {
-            1 => 0,
-            every => self.random.gap(every),
-        };
-    }
-}
-
-/// With a threshold, one unit of weight in so many is looked at.
-fn look_every(threshold: u64) -> u64 {
-    (threshold / LOOKS).max(1)
-}
-
-/// What may be added to a key above a threshold before it is looked at.
-fn slack(threshold: u64) -> u64 {
-    match look_every(threshold) {
-        1 => 0,
-        every => every * LOOKS,
     }
 }
 
@@ -256,53 +200,10 @@ impl Since {
         self.estimate(replica, &cells, 0).0
     }
 
-    /// Epsilon * N of the window.
-    fn floor(&self, replica: &Replica) -> u64 {
+    fn floor(&self, replica: &Replica) -> Floor {
         let ring = &replica.windows.rings()[self.ring];
         let weight = replica.slices_weight();
         let weight = weight.saturating_sub(ring.weight_before(self.number));
-        (ring.plan().geometry().epsilon() * weight as f64) as u64
-    }
-}
-
-impl Random {
-    /// A weight that no look falls into, where one unit in `every` is looked at.
-    fn gap(&mut self, every: u64) -> i64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^= mixed >> 31;
-        // From 0 on and below 1, in steps of 2^-53; at the least one it is infinite, and `as` clamps.
-        let uniform = (mixed >> 11) as f64 / (1_u64 << 53) as f64;
-        (-uniform.ln() * every as f64) as i64
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Gaps are as long as they should be, and long ones as rare.
-    #[test]
-    fn one_unit_in_so_many_is_looked_at() {
-        let mut random = Random(7);
-        for every in [2, 100, 1 << 20] {
-            let gaps: Vec<i64> = (0..100_000).map(|_| random.gap(every)).collect();
-            let mean = gaps.iter().sum::<i64>() as f64 / gaps.len() as f64;
-            let expected = 1.0 / (1.0 / every as f64).exp_m1();
-            assert!((mean / expected - 1.0).abs() < 0.02, "{every}: {mean}");
-            let long = gaps.iter().filter(|&&gap| gap >= 5 * every as i64).count();
-            let share = long as f64 / gaps.len() as f64;
-            assert!(share > 0.005 && share < 0.0085, "{every}: {share}");
-        }
-    }
-
-    #[test]
-    fn where_little_counts_each_add_is_looked_at() {
-        for threshold in 0..2 * LOOKS {
-            assert_eq!((look_every(threshold), slack(threshold)), (1, 0));
-        }
-        assert_eq!((look_every(6_400), slack(6_400)), (200, 6_400));
+        Floor::of(ring.plan().geometry(), weight)
     }
 }

@@ -23,7 +23,7 @@ const FAILSAFE: Duration = Duration::from_secs(30);
 const PATHS: [&str; 5] = ["/", "/status", "/metrics", "/healthz", "/readyz"];
 
 /// A server on a thread of its own, on the kind of runtime that a node has.
-struct Server {
+pub(super) struct Server {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -35,6 +35,10 @@ impl Server {
     }
 
     fn with(limits: Limits, source: Arc<dyn StatusSource>) -> Self {
+        Self::of(limits, source, None)
+    }
+
+    pub(super) fn of(limits: Limits, source: Arc<dyn StatusSource>, api: Option<Arc<Api>>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -48,7 +52,11 @@ impl Server {
                 let stop = async { drop(stopped.await) };
                 let panicked = Box::new(|| {});
                 let hosts = Hosts::of_this_host(["node-1.example"]);
-                connections::serve(listener, router(source, hosts), stop, limits, panicked).await;
+                let answers = Answers {
+                    router: router(source, hosts),
+                    api,
+                };
+                connections::serve(listener, answers, stop, limits, panicked).await;
             });
         });
         Self {
@@ -58,7 +66,7 @@ impl Server {
         }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(super) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(FAILSAFE)).unwrap();
         stream.set_write_timeout(Some(FAILSAFE)).unwrap();
@@ -104,14 +112,14 @@ impl Drop for Server {
 }
 
 #[derive(Debug, PartialEq)]
-struct Answer {
-    code: u16,
+pub(super) struct Answer {
+    pub(super) code: u16,
     headers: HashMap<String, String>,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Answer {
-    fn parse(bytes: &[u8]) -> Self {
+    pub(super) fn parse(bytes: &[u8]) -> Self {
         let text = std::str::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").expect(text);
         let mut lines = head.lines();
@@ -135,7 +143,7 @@ impl Answer {
     }
 
     /// Reads one answer from a connection that stays open.
-    fn read(stream: &mut TcpStream) -> io::Result<Self> {
+    pub(super) fn read(stream: &mut TcpStream) -> io::Result<Self> {
         let mut bytes = Vec::new();
         while !bytes.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -152,13 +160,13 @@ impl Answer {
         Ok(Self::parse(&bytes))
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 }
 
 /// Reads until the other side closes, in whichever way.
-fn read_until_closed(stream: &mut TcpStream) -> Vec<u8> {
+pub(super) fn read_until_closed(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
         Ok(_) => {}
@@ -168,7 +176,7 @@ fn read_until_closed(stream: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-fn is_closed(error: &io::Error) -> bool {
+pub(super) fn is_closed(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
