@@ -18,9 +18,9 @@ use super::{
     DetailError, DetailQuestion, HttpApiStatus, IoStatus, LastSnapshotFile, LikelyErrorStatus,
     LimitStatus, LoadedSnapshotFile, LogStatus, MemberStatus, Messages, NamedSketchStatus,
     NewWriterStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness,
-    Replies, SetAsideFile, SharedNodeStatus, SketchStatus, SliceStatus, SnapshotFilesStatus,
-    Status, ThreadStatus, TopDocument, TopError, TopListStatus, TopQuestion, TopStatus,
-    WindowStatus,
+    Replies, RespStatus, SetAsideFile, SharedNodeStatus, SketchStatus, SliceStatus,
+    SnapshotFilesStatus, Status, ThreadStatus, TopDocument, TopError, TopListStatus, TopQuestion,
+    TopStatus, WindowStatus,
 };
 use crate::engine::{Engine, EngineOptions};
 
@@ -181,6 +181,24 @@ pub(crate) fn status() -> Status {
             repeats: 44,
             once_clients: 12,
             once_clients_max: 65_536,
+        },
+        resp: RespStatus {
+            address: Some("127.0.0.1:6379".into()),
+            connections: 51,
+            connections_max: 1_024,
+            commands: 700_001,
+            protocol_errors: 52,
+            wrong_passwords: 53,
+            connections_accepted: 1_054,
+            connections_not_allowed: 55,
+            connections_without_place: 56,
+            closed_by_client: 957,
+            closed_by_node: 58,
+            closed_idle: 59,
+            closed_stalled: 60,
+            closed_no_memory: 61,
+            closed_failed: 62,
+            closed_at_end: 63,
         },
         http_api: HttpApiStatus {
             http_adds: 51,
