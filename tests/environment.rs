@@ -150,6 +150,7 @@ fn a_wrong_variable_is_named() {
     let paths = [
         "RMBD_DATA_DIR",
         "RMBD_CLUSTER_KEY_FILE",
+        "RMBD_RESP_PASSWORD_FILE",
         "RMBD_HTTP_TOKEN_FILE",
         "RMBD_OUTPUT",
         "RMBD_CONFIG",
@@ -358,6 +359,11 @@ fn what_only_contradicts_something_is_named_too() {
         (&[NOT_OURS], &[("RMBD_EPSILON", "0.1")], &["RMBD_EPSILON"]),
         (&[NOT_OURS], &[("RMBD_WIDTH", "0")], &["RMBD_WIDTH"]),
         (&[NOT_OURS], &[("RMBD_LOG", "=;=")], &["RMBD_LOG"]),
+        (
+            &[NOT_OURS],
+            &[("RMBD_RESP_PASSWORD_FILE", "/nowhere")],
+            &["RMBD_RESP_PASSWORD_FILE"],
+        ),
         (
             &[NOT_OURS],
             &[("RMBD_CLUSTER", "off"), ("RMBD_JOIN", "a:1")],

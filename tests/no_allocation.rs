@@ -6,15 +6,16 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::net::UdpSocket;
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use rmbd::config::{IoChoice, LimitConfig, LimitVerdict, NodeConfig};
+use rmbd::config::{IoChoice, LimitConfig, LimitVerdict, NodeConfig, RespConfig};
 use rmbd::node::Node;
-use rmbd_proto::{Boot, SketchName};
 use rmbd_proto::compact::{Answer, Header, Once, RequestWriter, reply};
 use rmbd_proto::legacy::{ACK, Dialect, encode_add, encode_count, encode_sync};
+use rmbd_proto::{Boot, SketchName};
 use rmbd_sketch::Geometry;
 use rmbd_udp::send_segments;
 
@@ -131,7 +132,10 @@ fn every_kind_of_request(client: &UdpSocket, boot: Boot, sender: u64, round: u64
     writer.start(&Header::default()).unwrap();
     writer.top(0, 0, 10).unwrap();
     // Denied hits: of a key that comes again and again, and of others.
-    for key in [&b"limited"[..], &[sender, round].map(u64::to_le_bytes).concat()] {
+    for key in [
+        &b"limited"[..],
+        &[sender, round].map(u64::to_le_bytes).concat(),
+    ] {
         writer.hit_by_name(b"door", key, 1).unwrap();
     }
     client.send(writer.finish()).unwrap();
@@ -200,6 +204,44 @@ fn door() -> LimitConfig {
     }
 }
 
+/// Sends commands of Redis's protocol in one pipeline, cut somewhere, and takes all replies.
+fn every_kind_of_command(client: &mut TcpStream, round: u64) {
+    let mut bytes = Vec::new();
+    for line in [
+        "CMS.QUERY default a b c",
+        "CMS.INFO default",
+        "PING",
+        "RMBD.HIT default limited 1 10 60s",
+        "RMBD.TAKE default limited 1 10 60s",
+        "CL.THROTTLE limited 15 30 60",
+        "TOPK.ADD default a b",
+        "TOPK.LIST default WITHCOUNT",
+        "TOPK.QUERY default a",
+        "EXISTS default",
+        "CLIENT GETNAME",
+    ] {
+        writeln!(bytes, "{line}").unwrap();
+    }
+    write!(bytes, "*130\r\n$10\r\nCMS.INCRBY\r\n$7\r\ndefault\r\n").unwrap();
+    for key in 0..64 {
+        write!(bytes, "$8\r\n{:08}\r\n$1\r\n1\r\n", round * 64 + key).unwrap();
+    }
+    bytes.extend(b"CMS.INCRBY default key 1\n".repeat(500));
+    bytes.extend(b"ECHO the-end\n");
+    let (first, rest) = bytes.split_at(round as usize * 37 % bytes.len());
+    client.write_all(first).unwrap();
+    client.write_all(rest).unwrap();
+    let (mut replies, mut buffer) = (Vec::new(), [0; 1 << 16]);
+    while !replies.ends_with(b"the-end\r\n") {
+        let length = client.read(&mut buffer).unwrap();
+        assert!(length > 0, "{}", String::from_utf8_lossy(&replies));
+        replies.extend(&buffer[..length]);
+    }
+    let mut lines = replies.split(|&byte| byte == b'\n');
+    let error = lines.find(|line| line.starts_with(b"-"));
+    assert!(error.is_none(), "{:?}", error.map(String::from_utf8_lossy));
+}
+
 #[test]
 fn data_threads_allocate_nothing_after_the_start() {
     for io in [IoChoice::Uring, IoChoice::Mmsg] {
@@ -208,6 +250,7 @@ fn data_threads_allocate_nothing_after_the_start() {
             threads: Some(2),
             io,
             limits: vec![door()],
+            resp: RespConfig::at("127.0.0.1:0"),
             ..NodeConfig::at("127.0.0.1:0")
         })
         .unwrap();
@@ -225,8 +268,18 @@ fn data_threads_allocate_nothing_after_the_start() {
             .collect();
         let boot = Boot(u64::from_str_radix(&node.status().compact.boot, 16).unwrap());
         let cookie = cookie(&clients[0]);
+        let mut connections: Vec<TcpStream> = (0..8)
+            .map(|_| TcpStream::connect(node.resp_addr().unwrap()).unwrap())
+            .collect();
+        // Buffers grow to what a connection needs.
+        for round in (0..200).step_by(8) {
+            let all = connections.iter_mut();
+            all.for_each(|connection| every_kind_of_command(connection, round));
+        }
         let before = OF_DATA_THREADS.load(Relaxed);
         for round in 0..200 {
+            let all = connections.iter_mut().filter(|_| round % 8 == 0);
+            all.for_each(|connection| every_kind_of_command(connection, round));
             for (sender, client) in clients.iter().enumerate() {
                 every_kind_of_request(client, boot, sender as u64, round, &cookie);
                 every_kind_of_message(client, round);
@@ -251,6 +304,7 @@ fn data_threads_allocate_nothing_after_the_start() {
         for refused in ["wrong_boot", "reply_too_large", "address_unproven"] {
             assert!(status.datagrams.refused[refused] > 1000, "{refused}");
         }
+        assert!(status.resp.commands > 8 * 25 * 500, "{:?}", status.resp);
         assert_eq!(allocated, 0, "{io}");
         // The count itself works: stopping does allocate on these threads.
         let started = Instant::now();

@@ -59,6 +59,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["io", "proto", "store"],
     ),
     (
+        "fronts/resp",
+        &["engine", "config", "shared", "status", "fronts/datagrams"],
+        &["io", "names", "proto", "store"],
+    ),
+    (
         "snapshots",
         &["data_dir", "shared", "status", "cluster_io"],
         &["pace", "proto", "snapshot", "store"],
@@ -85,11 +90,12 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "cluster_io",
             "fronts/datagrams",
             "fronts/http",
+            "fronts/resp",
             "snapshots",
             "legacy",
         ],
         &[
-            "cluster", "console", "io", "names", "proto", "sketch", "snapshot", "store",
+            "cluster", "console", "io", "names", "proto", "sketch", "snapshot", "store", "udp",
         ],
     ),
     (

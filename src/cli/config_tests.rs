@@ -105,21 +105,21 @@ fn what_is_in_force_is_shown_with_where_it_comes_from() {
     let file = Written::new("show");
     let text = file.run("config show 127.0.0.1:9 --config FILE --sketch name=x,windows=none,top=0");
     for line in [
-        "KEY                VALUE                  FROM",
-        "address            127.0.0.1:9            flag",
-        "width              4096                   FILE:1:1",
-        "depth              4                      default",
-        "threads            automatic              default",
-        "trust              none                   default",
-        "log                info                   default",
+        "KEY                 VALUE                  FROM",
+        "address             127.0.0.1:9            flag",
+        "width               4096                   FILE:1:1",
+        "depth               4                      default",
+        "threads             automatic              default",
+        "trust               none                   default",
+        "log                 info                   default",
         "sketch     default 4x4096, 448 KiB, from default",
         "sketch     x 4x1048576, 96 MiB, from flag",
         "sketch     logins 2x1024, 50 KiB, from FILE:2:1",
         "window     logins 1h by 5m, 2x256, 28 KiB",
         "top        default the 100 largest keys",
         "top        x none",
-        "top                100                    default",
-        "show-keys          none                   default",
+        "top                 100                    default",
+        "show-keys           none                   default",
     ] {
         assert!(text.lines().any(|it| it == line), "{line}\n{text}");
     }

@@ -543,6 +543,13 @@ pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
             }],
         },
         compact: CompactStatus::default(),
+        resp: RespStatus {
+            address: Some("127.0.0.1:6379".into()),
+            connections: 3,
+            connections_max: 1_024,
+            commands: 17,
+            ..RespStatus::default()
+        },
         http_api: HttpApiStatus::default(),
         cluster: ClusterStatus {
             off_because: Some("--cluster off".into()),
@@ -758,6 +765,7 @@ pardon 0, sketches 0, top 0, sync 3, peer 4, ack 5
 datagrams  received 20, malformed 3 (empty 3), refused 0, dropped by the kernel 7
 replies    sent 2, dropped 1
 once       clients 0 of 0, repeats 0
+resp       127.0.0.1:6379, connections 3 of 1024, commands 17, no commands 0, wrong passwords 0, without a place 0
 io         uring, threads 1, receive buffer 416 KiB each
 cluster    off: --cluster off
 peer       127.0.0.1:9000, push: rows 10 (acknowledged 0), last sent 0.2 s ago, last ack never, \

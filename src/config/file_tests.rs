@@ -122,6 +122,10 @@ fn every_key_is_heard() {
             "--top 7 --sketch name=a,top=0;name=b",
         ),
         ("http = 'off'", "--http off"),
+        (
+            "resp = '[::1]:6379'\nresp-password-file = 'p'\nresp-connections = 7\nresp-idle = '5m'",
+            "--resp [::1]:6379 --resp-password-file p --resp-connections 7 --resp-idle 5m",
+        ),
         ("http-host = ['a', 'b']", "--http-host a,b"),
         ("http-token-file = 'a'", "--http-token-file a"),
         (

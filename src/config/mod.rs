@@ -11,6 +11,7 @@ mod levels;
 mod limits;
 mod nearest;
 mod options;
+mod resp;
 mod settings;
 #[cfg(test)]
 mod sketch_tests;
@@ -40,6 +41,7 @@ pub use self::limits::{
 };
 pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;
+pub use self::resp::{DEFAULT_RESP_CONNECTIONS, DEFAULT_RESP_IDLE_MS, RespConfig, RespOptions};
 pub use self::settings::Setting;
 use self::sketches::DEFAULT_WINDOW;
 pub use self::sketches::{
@@ -133,6 +135,8 @@ pub struct NodeConfig {
     pub max_peers: usize,
     /// Rounds without an ack after which a legacy peer is forgotten, at least 1.
     pub peer_grace_rounds: u32,
+    /// Clients of Redis's protocol.
+    pub resp: RespConfig,
     /// The cluster that the node belongs to.
     pub cluster: ClusterConfig,
     /// The resolver for the names of other nodes: those to join, the advertised one, and those of orders to push.
@@ -166,6 +170,7 @@ impl Default for NodeConfig {
             max_weight: MAX_WEIGHT,
             max_peers: DEFAULT_MAX_PEERS,
             peer_grace_rounds: DEFAULT_PEER_GRACE_ROUNDS,
+            resp: RespConfig::default(),
             cluster: ClusterConfig::default(),
             resolver: Resolver::default(),
         }
@@ -246,6 +251,7 @@ impl NodeConfig {
             max_weight: options.max_weight,
             max_peers: options.max_peers,
             peer_grace_rounds: options.peer_grace_rounds,
+            resp: RespConfig::from_options(options.resp)?,
             cluster: ClusterConfig::from_options(options.cluster)?,
             resolver: Resolver::default(),
         };
@@ -391,6 +397,11 @@ pub enum ConfigError {
         "--snapshot-interval (RMBD_SNAPSHOT_INTERVAL) says how often something is written to --data-dir: give that, too, or leave it out"
     )]
     IntervalWithoutFolder,
+    /// A password is given, and no address where clients would show it.
+    #[error(
+        "--resp-password-file (RMBD_RESP_PASSWORD_FILE) is for clients that come to --resp: give that, too, or leave it out"
+    )]
+    PasswordWithoutResp,
     /// What adds by a GET is to be answered, and there is no token that would keep pages of browsers from it.
     #[error(
         "--http-check (RMBD_HTTP_CHECK) wants a token from whoever asks: give --http-token-file (RMBD_HTTP_TOKEN_FILE), too, or leave it out"

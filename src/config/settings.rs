@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::sketches::default_top;
-use super::{ClusterChoice, ClusterConfig, HttpChoice, NodeConfig, Origins, Source, span_text};
+use super::{
+    ClusterChoice, ClusterConfig, HttpChoice, NodeConfig, Origins, RespConfig, Source, span_text,
+};
 use rmbd_sketch::HashFamily;
 
 /// The value that is in force for a key.
@@ -39,6 +41,7 @@ impl NodeConfig {
             max_weight,
             max_peers,
             peer_grace_rounds,
+            resp,
             cluster,
             top,
             windows: _,
@@ -86,10 +89,30 @@ impl NodeConfig {
                 json!(top.unwrap_or_else(|| default_top(*family, *geometry))),
             ),
         ];
+        settings.extend(of_resp(resp));
         settings.extend(of_cluster(cluster));
         let setting = |(key, value)| Setting { key, value };
         settings.into_iter().map(setting).collect()
     }
+}
+
+fn of_resp(resp: &RespConfig) -> [(&'static str, Value); 4] {
+    let RespConfig {
+        address,
+        password_file,
+        connections,
+        idle_ms,
+    } = resp;
+    let idle = match idle_ms {
+        0 => json!(0),
+        ms => json!(span_text(*ms)),
+    };
+    [
+        ("resp", json!(address)),
+        ("resp-password-file", json!(password_file)),
+        ("resp-connections", json!(connections)),
+        ("resp-idle", idle),
+    ]
 }
 
 fn of_cluster(cluster: &ClusterConfig) -> [(&'static str, Value); 11] {

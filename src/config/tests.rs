@@ -276,6 +276,28 @@ fn every_option_is_heard() {
             },
         ),
         (
+            "--resp 0.0.0.0:6379 --resp-password-file p --resp-connections 7 --resp-idle 5m",
+            NodeConfig {
+                resp: RespConfig {
+                    address: Some("0.0.0.0:6379".into()),
+                    password_file: Some("p".into()),
+                    connections: 7,
+                    idle_ms: 300_000,
+                },
+                ..default()
+            },
+        ),
+        (
+            "--resp localhost:0 --resp-idle 0",
+            NodeConfig {
+                resp: RespConfig {
+                    idle_ms: 0,
+                    ..RespConfig::at("localhost:0")
+                },
+                ..default()
+            },
+        ),
+        (
             "--peer-grace 9",
             NodeConfig {
                 peer_grace_rounds: 9,
@@ -488,6 +510,9 @@ fn what_cannot_be_is_said_with_the_cure() {
         ("--data-dir d --snapshot-interval 999ms", "1s to 30d apart"),
         ("--data-dir d --snapshot-interval 31d", "1s to 30d apart"),
         ("--data-dir d --snapshot-interval 60", "such as 60s"),
+        ("--resp-password-file p", "give that, too"),
+        ("--resp-idle 10ms", "1s to 30d"),
+        ("--resp-connections 0", "0 is not in"),
         ("--snapshot-interval 60s", "give that, too"),
         ("--snapshot-interval 0", "give that, too"),
         ("--gossip-interval 60001", "60001 is not in 50..=60000"),

@@ -19,7 +19,7 @@ mod session;
 mod tests;
 mod top;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,7 +191,7 @@ impl Engine {
     #[must_use]
     pub fn new(registry: Registry, options: &EngineOptions) -> Self {
         let threads = registry.replica(SketchIndex::DEFAULT).threads();
-        let denied = DeniedBook::new(threads, options.boot.0);
+        let denied = DeniedBook::new(threads, secret(&options.once));
         Self {
             boot: options.boot,
             earlier: options.earlier.clone(),
@@ -309,6 +309,13 @@ impl Engine {
             max_weight: self.max_weight,
         }
     }
+}
+
+/// A number that is known here only: the cookie of an address that nobody has is told to nobody.
+fn secret(once: &OnceTable) -> u64 {
+    let cookie = once.cookie(Ipv4Addr::UNSPECIFIED.into(), Duration::ZERO);
+    let bytes = cookie.first_chunk().copied().unwrap_or_default();
+    u64::from_le_bytes(bytes)
 }
 
 impl Allowed {

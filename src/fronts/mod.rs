@@ -3,3 +3,4 @@
 
 pub(crate) mod datagrams;
 pub mod http;
+pub(crate) mod resp;

@@ -36,7 +36,7 @@ pub(super) fn bind(config: &NodeConfig, threads: usize) -> Result<Bound, NodeErr
     };
     let mut tries = 0;
     loop {
-        let sockets = bind_patiently(address, threads, options)?;
+        let sockets = patiently(|| bind_group(address, threads, options))?;
         let Some(http) = http_address(config, sockets[0].local_addr())? else {
             return Ok(Bound {
                 sockets,
@@ -66,14 +66,10 @@ pub(super) fn bind(config: &NodeConfig, threads: usize) -> Result<Bound, NodeErr
 /// Binds, and tries again for a while if the address is in use. A ring holds its sockets until the kernel has taken
 /// it down, tens of milliseconds after its process was killed, so a node that is started again at once finds its own
 /// address in use.
-fn bind_patiently(
-    address: SocketAddr,
-    threads: usize,
-    options: SocketOptions,
-) -> Result<Vec<DataSocket>, BindError> {
+pub(super) fn patiently<T>(bind: impl Fn() -> Result<T, BindError>) -> Result<T, BindError> {
     let start = Instant::now();
     loop {
-        match bind_group(address, threads, options) {
+        match bind() {
             Err(BindError::InUse(_)) if start.elapsed() < RING_LINGERS => {
                 std::thread::sleep(BIND_AGAIN);
             }

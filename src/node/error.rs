@@ -8,6 +8,7 @@ use crate::cluster_io::ClusterError;
 use crate::config::{self, MAX_THREADS};
 use crate::data_dir::DataDirError;
 use crate::fronts::http::TokenFileError;
+use crate::fronts::resp::RespError;
 use crate::snapshots::SnapshotFileFailure;
 use rmbd_cluster::NewClusterError;
 use rmbd_io::limits::LimitReached;
@@ -38,6 +39,9 @@ pub enum NodeError {
         /// The system's error.
         source: io::Error,
     },
+    /// Clients of Redis's protocol cannot be served.
+    #[error(transparent)]
+    Resp(#[from] RespError),
     /// The file of tokens for HTTP gives none.
     #[error(transparent)]
     HttpTokens(#[from] TokenFileError),

@@ -22,6 +22,7 @@ mod limits;
 mod overview;
 mod program;
 mod reload;
+mod resp;
 mod room;
 mod signals;
 mod sketch;
@@ -51,6 +52,7 @@ pub use crate::data_dir::DataDirError;
 use crate::engine::{Session, Verdict};
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::http::StatusSource;
+pub use crate::fronts::resp::RespError;
 use crate::shared::LimitsInForce;
 pub use crate::snapshots::SnapshotFileFailure;
 use crate::status::Status;
@@ -110,6 +112,11 @@ impl Node {
     /// The real address of the HTTP port; `None` when it is off.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.overview.http()
+    }
+
+    /// The real address for clients of Redis's protocol; `None` when it is off.
+    pub fn resp_addr(&self) -> Option<SocketAddr> {
+        self.overview.resp().map(resp::Resp::address)
     }
 
     /// The real address on which other nodes reach this one; `None` if the node is in no cluster.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, OnceLock};
 
 use super::crew::{Crew, Part};
+use super::resp::Resp;
 use crate::cluster_io::Participation;
 use crate::fronts::datagrams::{Asks, ClientPort};
 use crate::fronts::http::{PendingOrder, StatusSource};
@@ -15,7 +16,7 @@ use crate::snapshots::{Ordered, SnapshotDesk};
 use crate::status::{
     CompactStatus, Datagrams, DeniedDocument, DeniedError, DeniedQuestion, Detail, DetailError,
     DetailQuestion, HttpApiStatus, IoStatus, LimitStatus, LogStatus, Messages, NamedSketchStatus,
-    ObservedThread, PublishedTally, Replies, SketchStatus, SnapshotFilesStatus, Status,
+    ObservedThread, PublishedTally, Replies, RespStatus, SketchStatus, SnapshotFilesStatus, Status,
     TopDocument, TopError, TopQuestion, tally_of,
 };
 use rmbd_io::Backend;
@@ -27,6 +28,7 @@ pub(super) struct Overview {
     port: Arc<ClientPort>,
     threads: Box<[Arc<ObservedThread>]>,
     http: Option<SocketAddr>,
+    resp: Option<Resp>,
     participation: Participation,
     peers: Arc<LegacyPeers>,
     /// `None` where nothing is kept.
@@ -40,11 +42,12 @@ pub(super) struct Overview {
 }
 
 impl Overview {
-    /// The overview of a node that is not ready yet. `http` is the real address of HTTP.
+    /// The overview of a node that is not ready yet. `http` is the real address of HTTP, and `resp` what serves
+    /// clients of Redis's protocol.
     pub(super) fn new(
         port: Arc<ClientPort>,
         threads: Box<[Arc<ObservedThread>]>,
-        http: Option<SocketAddr>,
+        (http, resp): (Option<SocketAddr>, Option<Resp>),
         participation: Participation,
         peers: Arc<LegacyPeers>,
         snapshots: Option<Arc<SnapshotDesk>>,
@@ -54,6 +57,7 @@ impl Overview {
             port,
             threads,
             http,
+            resp,
             participation,
             peers,
             snapshots,
@@ -79,6 +83,11 @@ impl Overview {
     /// The real address of the HTTP port; `None` when it is off.
     pub(super) fn http(&self) -> Option<SocketAddr> {
         self.http
+    }
+
+    /// How clients of Redis's protocol are served; `None` when they are not.
+    pub(super) fn resp(&self) -> Option<&Resp> {
+        self.resp.as_ref()
     }
 
     /// Where the API over HTTP shows what it has done.
@@ -163,6 +172,10 @@ impl StatusSource for Overview {
                 threads: self.threads.iter().map(|thread| thread.status()).collect(),
             },
             compact: CompactStatus::of(engine),
+            resp: self
+                .resp
+                .as_ref()
+                .map_or_else(RespStatus::default, Resp::status),
             http_api: HttpApiStatus::default(),
             snapshot_files: self
                 .snapshots

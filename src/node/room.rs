@@ -1,6 +1,7 @@
 //! A check of whether the limits of this process have room for a node, before any part of it exists.
 
-use crate::config::{NodeConfig, SketchConfig, copies_of_cells};
+use super::resp::{BUFFERS_BYTES_A_THREAD, HEAP_BYTES_A_THREAD};
+use crate::config::{NodeConfig, RespConfig, SketchConfig, copies_of_cells};
 use rmbd_io::Backend;
 use rmbd_io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
 use rmbd_sketch::{HashFamily, lanes_of};
@@ -48,7 +49,7 @@ pub(super) fn check(
     let blocks = allocated(&sketches(config), config, threads);
     let threads = threads as u64;
     let keeps = config.cluster.data_dir.is_some();
-    room_for_files(files(threads, backend, keeps))?;
+    room_for_files(files(threads, backend, keeps) + files_of_resp(&config.resp, threads, backend))?;
     room_for_memory(&blocks, mapped(threads + u64::from(keeps), backend))
 }
 
@@ -66,6 +67,26 @@ fn files(threads: u64, backend: Backend, keeps: bool) -> u64 {
     threads * of_thread + FILES_OF_CONTROL + FILES_OF_HTTP + of_snapshots + FILES_TO_SPARE
 }
 
+/// Files for clients of Redis's protocol: connections, listeners, and what waits for both.
+fn files_of_resp(resp: &RespConfig, threads: u64, backend: Backend) -> u64 {
+    let of_thread = match backend {
+        Backend::Uring => 1,
+        Backend::Mmsg => 2,
+    };
+    match resp.address {
+        Some(_) => resp.connections as u64 + threads * of_thread,
+        None => 0,
+    }
+}
+
+/// Bytes that a data thread allocates for clients of Redis's protocol.
+fn heap_bytes_of_resp(resp: &RespConfig) -> usize {
+    match resp.address {
+        Some(_) => BUFFERS_BYTES_A_THREAD + HEAP_BYTES_A_THREAD,
+        None => 0,
+    }
+}
+
 /// The blocks that are allocated. Cells and their copy come first, since they are the largest. The counts of denied keys
 /// come last; a reload that brings limits makes more of them.
 fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> Vec<usize> {
@@ -73,8 +94,11 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
     let tables = sketches
         .iter()
         .flat_map(|sketch| tables_of(sketch, config.family, threads, learns_slices));
-    // The thread of HTTP has a batch for each, too.
-    let of_sketches = (sketches.len() * (threads + 1) * BATCH_BYTES).div_ceil(HEAP_BLOCK_BYTES);
+    // The thread of HTTP has a batch for each, too, and clients of Redis's protocol have batches of their own.
+    let batches = 1 + (threads << u32::from(config.resp.address.is_some()));
+    let of_sketches = sketches.len() * batches * BATCH_BYTES;
+    let of_resp = threads * heap_bytes_of_resp(&config.resp);
+    let of_sketches = (of_sketches + of_resp).div_ceil(HEAP_BLOCK_BYTES);
     let blocks = HEAP_BLOCKS_OF_NODE + threads as u64 * HEAP_BLOCKS_A_THREAD + of_sketches as u64;
     let denied = DeniedBook::memory_bytes(threads, config.limits.len());
     tables

@@ -19,6 +19,7 @@ use super::http::{HttpThread, ends_of_http};
 use super::keeping::{Keeping, KeptClients};
 use super::limits::rules;
 use super::overview::Overview;
+use super::resp::{Resp, RespListeners};
 use super::signals::Signals;
 use super::{Node, room};
 use crate::cluster_io::{self, ClusterSockets, Opened, Participation, Seeds, SharedCluster};
@@ -60,6 +61,7 @@ impl Node {
         let mut tokens = tokens.transpose()?.unwrap_or_default();
         let data_dir = DataDir::open(config.cluster.data_dir.as_deref(), drawn.node)?;
         let Bound { sockets, http } = bind(config, threads)?;
+        let resp = RespListeners::bind(&config.resp, threads)?;
         let client = sockets
             .first()
             .map_or_else(unspecified, DataSocket::local_addr);
@@ -141,11 +143,13 @@ impl Node {
             observed.first().map(|thread| thread.socket()),
             cluster.as_ref().map_or(0, |cluster| cluster.bound().port()),
         ));
+        let resp = resp.map(|listeners| Resp::new(config, listeners, &port));
+        let resp = resp.transpose()?;
         let peers = Arc::new(LegacyPeers::new(config, replica));
         let overview = Arc::new(Overview::new(
             Arc::clone(&port),
             observed,
-            http_addr,
+            (http_addr, resp),
             participation,
             Arc::clone(&peers),
             keeping.as_ref().map(|keeping| Arc::clone(keeping.desk())),

@@ -2,6 +2,7 @@
 //! one thread cannot have its ring, all start again without rings.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -17,9 +18,14 @@ use super::start::warn_of_fallback;
 use super::{Node, NodeError, system};
 use crate::config::{IoChoice, NodeConfig};
 use crate::fronts::datagrams::{ClientPort, DataHandler};
+use crate::fronts::resp::{RespHandler, RespPort};
 use crate::status::ObservedThread;
 use rmbd_io::limits::in_the_way_of_threads;
-use rmbd_io::{Backend, EventLoop, LoopError, LoopOptions, cpu};
+use rmbd_io::{
+    Backend, Closed, EventLoop, Handler, LoopError, LoopOptions, Replies, StreamReplies, Streams,
+    Taken, Then, cpu,
+};
+use rmbd_udp::Train;
 
 /// Number of threads to spare: those that look names up, and one that writes the log.
 const THREADS_TO_SPARE: usize = 3;
@@ -96,6 +102,10 @@ impl Waiting {
         for (thread, observed) in node.overview.threads().iter().enumerate() {
             let data = DataThreadStart {
                 port: Arc::clone(&node.port),
+                resp: node.overview.resp().and_then(|resp| {
+                    let streams = resp.streams(thread)?;
+                    Some((streams, Arc::clone(resp.port())))
+                }),
                 observed: Arc::clone(observed),
                 crew: node.crew.clone(),
                 cpu: cpus.get(thread % cpus.len().max(1)).copied(),
@@ -216,7 +226,7 @@ fn start_data(
     let run = move |begin: Receiver<()>| {
         data.pin();
         let ready = data.event_loop(backend).map(|event_loop| {
-            let handler = DataHandler::new(Arc::clone(&data.port), Arc::clone(&data.observed));
+            let handler = data.handler();
             (event_loop, handler)
         });
         if let (Some((event_loop, handler)), Ok(())) = (tell(report, ready), begin.recv()) {
@@ -257,6 +267,7 @@ fn start<T: Send + 'static>(
 /// The parts that one data thread starts with.
 struct DataThreadStart {
     port: Arc<ClientPort>,
+    resp: Option<(Streams, Arc<RespPort>)>,
     observed: Arc<ObservedThread>,
     crew: Crew,
     cpu: Option<usize>,
@@ -267,7 +278,7 @@ struct DataThreadStart {
 }
 
 impl DataThreadStart {
-    fn run(&self, mut event_loop: EventLoop, mut handler: DataHandler) {
+    fn run(&self, mut event_loop: EventLoop, mut handler: Fronts) {
         #[cfg(test)]
         if self.crew.strikes_thread(Part::Data) {
             return;
@@ -291,20 +302,88 @@ impl DataThreadStart {
         self.observed.set_cpu(pinned);
     }
 
+    fn handler(&self) -> Fronts {
+        let observed = || Arc::clone(&self.observed);
+        let resp = self.resp.as_ref();
+        Fronts {
+            datagrams: DataHandler::new(Arc::clone(&self.port), observed()),
+            resp: resp.map(|(_, port)| Box::new(RespHandler::new(Arc::clone(port), observed()))),
+        }
+    }
+
     fn event_loop(&self, backend: Backend) -> Result<EventLoop, NodeError> {
-        EventLoop::new(
+        let event_loop = EventLoop::new(
             backend,
             Arc::clone(self.observed.socket()),
             self.crew.stop().clone(),
             self.options,
             Arc::clone(self.observed.io()),
-        )
-        .map_err(|source| match source {
+        );
+        let event_loop = event_loop.and_then(|mut event_loop| {
+            if let Some((streams, _)) = &self.resp {
+                event_loop.serve_streams(streams.clone())?;
+            }
+            Ok(event_loop)
+        });
+        event_loop.map_err(|source| match source {
             LoopError::Ring(refused) => refused.into(),
             source => NodeError::Loop {
                 thread: self.thread,
                 source,
             },
         })
+    }
+}
+
+/// All that one data thread serves.
+struct Fronts {
+    datagrams: DataHandler,
+    resp: Option<Box<RespHandler>>,
+}
+
+impl Handler for Fronts {
+    #[inline]
+    fn train(&mut self, train: &Train<'_>, replies: &mut Replies) {
+        self.datagrams.train(train, replies);
+    }
+
+    #[inline]
+    fn pause(&mut self) {
+        if let Some(resp) = &mut self.resp {
+            resp.pause();
+        }
+        self.datagrams.pause();
+    }
+
+    fn opened(&mut self, connection: usize, from: SocketAddr) -> bool {
+        let resp = self.resp.as_mut();
+        resp.is_some_and(|resp| resp.opened(connection, from))
+    }
+
+    #[inline]
+    fn received(
+        &mut self,
+        connection: usize,
+        bytes: &[u8],
+        replies: &mut StreamReplies<'_>,
+    ) -> Taken {
+        match &mut self.resp {
+            Some(resp) => resp.received(connection, bytes, replies),
+            None => Taken {
+                bytes: 0,
+                then: Then::End,
+            },
+        }
+    }
+
+    fn closed(&mut self, connection: usize, why: Closed) {
+        if let Some(resp) = &mut self.resp {
+            resp.closed(connection, why);
+        }
+    }
+
+    fn turned_away(&mut self, from: SocketAddr) -> &'static [u8] {
+        let resp = self.resp.as_mut();
+        resp.map_or(b"", |resp| resp.turned_away(from))
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crossbeam_utils::CachePadded;
 use serde::{Deserialize, Serialize};
 
-use super::{CompactStatus, Datagrams, HttpApiStatus, Status};
+use super::{CompactStatus, Datagrams, HttpApiStatus, RespStatus, Status};
 use crate::engine;
 use rmbd_proto::compact::Problem;
 use rmbd_proto::legacy::Malformed;
@@ -238,6 +238,21 @@ counters! {
     compact: CompactStatus {
         requests: Thread = "rmbd_compact_requests" "Requests in the compact format, understood or not",
         repeats: Session = "rmbd_compact_repeats" "Exactly-once requests that came again and were not added again",
+    }
+    resp: RespStatus {
+        commands: Thread = "rmbd_resp_commands" "Commands of clients of Redis's protocol, understood or not",
+        protocol_errors: Thread = "rmbd_resp_protocol_errors" "Bytes of such clients that were no commands",
+        wrong_passwords: Thread = "rmbd_resp_wrong_passwords" "Wrong passwords of such clients",
+        connections_accepted: Thread = "rmbd_resp_connections_accepted" "Connections of such clients that were served",
+        connections_not_allowed: Thread = "rmbd_resp_connections_not_allowed" "Connections that --allow refused",
+        connections_without_place: Thread = "rmbd_resp_connections_without_place" "Connections beyond --resp-connections",
+        closed_by_client: Thread = "rmbd_resp_closed_by_client" "Connections that clients closed",
+        closed_by_node: Thread = "rmbd_resp_closed_by_node" "Connections that QUIT or a protocol error closed",
+        closed_idle: Thread = "rmbd_resp_closed_idle" "Connections that were silent for too long",
+        closed_stalled: Thread = "rmbd_resp_closed_stalled" "Connections whose clients did not read",
+        closed_no_memory: Thread = "rmbd_resp_closed_no_memory" "Connections that needed too large buffers",
+        closed_failed: Thread = "rmbd_resp_closed_failed" "Connections that the network broke",
+        closed_at_end: Thread = "rmbd_resp_closed_at_end" "Connections that the node's end closed",
     }
     http_api: HttpApiStatus {
         http_adds: Thread = "rmbd_http_adds" "Requests over HTTP to add",

@@ -9,6 +9,7 @@ mod denied;
 mod detail;
 mod json_key;
 pub mod metrics;
+mod resp;
 mod sketches;
 mod snapshot_files;
 mod sources;
@@ -34,6 +35,7 @@ pub use self::denied::{
 };
 pub use self::detail::{DetailError, DetailQuestion, WindowDetail};
 pub use self::json_key::JsonKey;
+pub use self::resp::RespStatus;
 pub use self::sketches::{AmountStatus, LimitStatus, NamedSketchStatus, WindowStatus};
 pub use self::snapshot_files::{
     LastSnapshotFile, LoadedSnapshotFile, PendingSnapshotOrder, SetAsideFile, SnapshotFilesStatus,
@@ -87,6 +89,9 @@ pub struct Status {
     /// Settings and use of the compact format.
     #[serde(default)]
     pub compact: CompactStatus,
+    /// Clients of Redis's protocol.
+    #[serde(default)]
+    pub resp: RespStatus,
     /// Requests to the API over HTTP.
     #[serde(default)]
     pub http_api: HttpApiStatus,

@@ -17,6 +17,8 @@ pub(crate) struct ObservedThread {
     /// The CPU that the thread is pinned to, if it could be. It is set when the thread has started.
     cpu: OnceLock<Option<usize>>,
     tally: PublishedTally,
+    /// What its clients of Redis's protocol did.
+    resp: PublishedTally,
     drops: WideCounter,
 }
 
@@ -27,6 +29,7 @@ impl ObservedThread {
             io: Arc::new(IoCounters::default()),
             cpu: OnceLock::new(),
             tally: PublishedTally::default(),
+            resp: PublishedTally::default(),
             drops: WideCounter::default(),
         }
     }
@@ -49,9 +52,16 @@ impl ObservedThread {
         self.tally.publish(tally);
     }
 
+    /// Publishes the counters of clients of Redis's protocol, which stand beside the others.
+    pub(crate) fn publish_resp(&self, tally: &Tally) {
+        self.resp.publish(tally);
+    }
+
     /// The counters that the thread has published.
     pub(crate) fn tally(&self) -> Tally {
-        self.tally.read()
+        let mut tally = self.tally.read();
+        tally += &self.resp.read();
+        tally
     }
 
     /// Number of times that the thread refused something for this reason, as far as it has published.

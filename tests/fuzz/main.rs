@@ -6,6 +6,7 @@
 mod cluster;
 mod compact;
 mod legacy;
+mod resp;
 mod targets;
 
 use std::panic::catch_unwind;

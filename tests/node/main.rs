@@ -15,6 +15,7 @@ mod messages;
 mod names;
 mod pardons;
 mod peers;
+mod resp;
 mod start;
 mod support;
 mod window_times;

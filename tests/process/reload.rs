@@ -83,12 +83,21 @@ fn denied_keys_go_with_their_limits() {
     assert_eq!(first(&node)["keys"][0]["key"], "alice");
     node.reload(limit("api"), "SIGHUP: limits that are gone: b");
     assert_eq!(first(&node)["denied"], 4);
-    node.reload(limit("b"), "SIGHUP: new limits: b; limits that are gone: api");
-    assert_eq!((&first(&node)["limit"], &first(&node)["denied"]), (&"b".into(), &0.into()));
+    node.reload(
+        limit("b"),
+        "SIGHUP: new limits: b; limits that are gone: api",
+    );
+    assert_eq!(
+        (&first(&node)["limit"], &first(&node)["denied"]),
+        (&"b".into(), &0.into())
+    );
     let gone = node.node.command(&["limits", "denied", "api"]);
     let error = String::from_utf8(gone.stderr).unwrap();
     assert_eq!(gone.status.code(), Some(1), "{error}");
-    assert!(error.contains("refuses: there is no limit \"api\" here"), "{error}");
+    assert!(
+        error.contains("refuses: there is no limit \"api\" here"),
+        "{error}"
+    );
     node.end();
 }
 

@@ -1,5 +1,6 @@
-//! Event loops that receive datagrams and send replies on a node's data threads, over io_uring or system calls. The
-//! crate knows no message: bytes go to a [`Handler`], and replies come back through [`Replies`].
+//! Event loops that receive datagrams and send replies on a node's data threads, over io_uring or system calls, and
+//! serve [streams](Streams) beside them. The crate knows no message: bytes go to a [`Handler`], and replies come back
+//! through [`Replies`].
 //!
 //! There are two back ends. [`Backend::Uring`] has one io_uring for each thread, with a multishot receive into
 //! provided buffers. [`Backend::Mmsg`] uses `recvmmsg(2)` and `sendmsg(2)`, for systems that forbid io_uring. In
@@ -52,6 +53,7 @@
 //! ```
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -64,6 +66,7 @@ mod busy_poll;
 pub mod cgroup;
 mod counters;
 pub mod cpu;
+mod epoll;
 pub mod huge_pages;
 pub mod limits;
 mod mmsg;
@@ -72,6 +75,7 @@ mod replies;
 mod socket;
 mod steer;
 mod stop;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod uring;
@@ -82,6 +86,10 @@ pub use replies::Replies;
 pub use socket::{BindError, DataSocket, SocketOptions, bind_group};
 pub use steer::{INSTRUCTIONS_MAX, Instruction, Steered, bind_steered, steer};
 pub use stop::Stop;
+pub use streams::{
+    Closed, ConnectionPlaces, FIRST_BYTES, REPLIES_FULL_BYTES, StreamListener, StreamOptions,
+    StreamReplies, Streams, Taken, Then, bind_streams,
+};
 
 /// Largest number of trains between two pauses of a handler. Both back ends take fewer at once, and the end of a loop
 /// may come in the middle.
@@ -97,6 +105,33 @@ pub trait Handler {
     /// may sleep; under load after [`TRAINS_TO_PAUSE_MAX`] trains at the latest; and at the end of the loop, whatever
     /// the reason for it is.
     fn pause(&mut self) {}
+
+    /// A connection from this address was accepted, and gets this number, which no other has meanwhile; numbers are
+    /// small. Returns whether it stays; else it is closed at once.
+    fn opened(&mut self, _connection: usize, _from: SocketAddr) -> bool {
+        false
+    }
+
+    /// Takes what has come on a connection and was not taken before, and adds replies, which are sent in their order.
+    fn received(
+        &mut self,
+        _connection: usize,
+        bytes: &[u8],
+        _replies: &mut StreamReplies<'_>,
+    ) -> Taken {
+        Taken {
+            bytes: bytes.len(),
+            then: Then::End,
+        }
+    }
+
+    /// A connection is gone, and its number may be given again.
+    fn closed(&mut self, _connection: usize, _why: Closed) {}
+
+    /// There was no place for a connection from this address. Returns what it is told before it is closed.
+    fn turned_away(&mut self, _from: SocketAddr) -> &'static [u8] {
+        b""
+    }
 }
 
 /// How datagrams are received and sent.
@@ -181,6 +216,17 @@ impl EventLoop {
             Backend::Uring => Inner::Uring(Box::new(uring::Loop::new(endpoint)?)),
             Backend::Mmsg => Inner::Mmsg(Box::new(mmsg::Loop::new(endpoint))),
         }))
+    }
+
+    /// Serves connections beside the datagrams. To be called before [`run`](Self::run), on the same thread.
+    ///
+    /// # Errors
+    /// [`LoopError`] if the kernel refuses what that takes.
+    pub fn serve_streams(&mut self, streams: Streams) -> Result<(), LoopError> {
+        match &mut self.0 {
+            Inner::Uring(uring) => uring.serve_streams(streams),
+            Inner::Mmsg(mmsg) => mmsg.serve_streams(streams),
+        }
     }
 
     /// Hands trains to `handler` until the stop signal is given, and then those that have already been received. It

@@ -1,20 +1,33 @@
 //! The back end that works everywhere. It uses `recvmmsg(2)`, `poll(2)`, and one `sendmsg(2)` for each burst of
-//! replies.
+//! replies; streams have `epoll(7)` (`epoll.rs`), and cost nothing where there are none.
 
 use std::io;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::{Endpoint, Handler, LoopError};
+use super::epoll::EpollStreams;
+use super::{Endpoint, Handler, LoopError, Streams};
 use rmbd_udp::{Receiver, TRAIN_BYTES_MAX};
 
 /// Number of trains that one system call takes. Each has a buffer of 64 KiB; 32 of them stay near the L2 cache, and
 /// more gained nothing.
 const TRAINS: usize = 32;
 
+/// Calls of [`take`] after which a thread that does not sleep looks at its streams.
+const LOOKS_AT_STREAMS: u32 = 16;
+
 pub(super) struct Loop {
     endpoint: Endpoint,
     receiver: Receiver,
+    streams: Option<EpollStreams>,
+    /// Calls since it last looked at its streams.
+    calls: u32,
+}
+
+/// What there is to do.
+struct Ready {
+    datagrams: bool,
+    streams: bool,
 }
 
 impl Loop {
@@ -22,40 +35,99 @@ impl Loop {
         Self {
             endpoint,
             receiver: Receiver::new(TRAINS, TRAIN_BYTES_MAX),
+            streams: None,
+            calls: 0,
         }
+    }
+
+    pub(super) fn serve_streams(&mut self, streams: Streams) -> Result<(), LoopError> {
+        self.streams = Some(EpollStreams::new(&streams)?);
+        Ok(())
     }
 
     pub(super) fn run(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
+        let mut ready = Ready {
+            datagrams: true,
+            streams: true,
+        };
         while !self.endpoint.stop.is_given() {
-            let taken = take(&mut self.endpoint, &mut self.receiver, handler)?;
-            let busy_poll = &mut self.endpoint.busy_poll;
-            let look_again = match taken.trains {
-                0 => busy_poll.look_again(),
-                TRAINS => true,
-                // The socket was emptied: without busy polling the thread sleeps at once, which saves a call in vain.
-                _ => busy_poll.is_on(),
-            };
-            if !look_again {
-                self.sleep()?;
+            let look_again = ready.datagrams && self.take_datagrams(handler)?;
+            if ready.streams
+                && let Some(streams) = &mut self.streams
+            {
+                streams.look(handler)?;
+                handler.pause();
             }
+            ready = match look_again {
+                true => self.ready_again(),
+                false => self.sleep()?,
+            };
         }
         self.endpoint.busy_poll.end();
-        drain(&mut self.endpoint, &mut self.receiver, handler)
+        drain(&mut self.endpoint, &mut self.receiver, handler)?;
+        if let Some(streams) = &mut self.streams {
+            streams.end(handler);
+        }
+        Ok(())
     }
 
-    /// Sleeps until a datagram or the stop signal comes.
-    fn sleep(&self) -> Result<(), LoopError> {
+    /// Takes the datagrams of one call. Returns whether to look again before sleeping.
+    fn take_datagrams(&mut self, handler: &mut impl Handler) -> Result<bool, LoopError> {
+        let taken = take(&mut self.endpoint, &mut self.receiver, handler)?;
+        let busy_poll = &mut self.endpoint.busy_poll;
+        Ok(match taken.trains {
+            0 => busy_poll.look_again(),
+            TRAINS => true,
+            // The socket was emptied: without busy polling the thread sleeps at once, which saves a call in vain.
+            _ => busy_poll.is_on(),
+        })
+    }
+
+    /// The thread does not sleep, and looks at datagrams again; at streams every now and then.
+    fn ready_again(&mut self) -> Ready {
+        self.calls = (self.calls + 1) % LOOKS_AT_STREAMS;
+        Ready {
+            datagrams: true,
+            streams: self.calls == 0,
+        }
+    }
+
+    /// Sleeps until a datagram, something on a stream or the stop signal comes.
+    fn sleep(&self) -> Result<Ready, LoopError> {
+        let Some(streams) = &self.streams else {
+            let mut fds = [
+                PollFd::new(&*self.endpoint.socket, PollFlags::IN),
+                PollFd::new(&self.endpoint.stop, PollFlags::IN),
+            ];
+            poll(&mut fds, None)?;
+            return Ok(Ready {
+                datagrams: true,
+                streams: false,
+            });
+        };
         let mut fds = [
             PollFd::new(&*self.endpoint.socket, PollFlags::IN),
             PollFd::new(&self.endpoint.stop, PollFlags::IN),
+            PollFd::new(streams, PollFlags::IN),
         ];
-        match rustix::event::poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(LoopError::System {
-                call: "poll",
-                source: error.into(),
-            }),
-        }
+        let sleep_max = streams.sleep_max();
+        let timespec = sleep_max.and_then(|time| Timespec::try_from(time).ok());
+        poll(&mut fds, timespec.as_ref())?;
+        Ok(Ready {
+            datagrams: !fds[0].revents().is_empty(),
+            // A tick may be due, too.
+            streams: !fds[2].revents().is_empty() || sleep_max.is_some(),
+        })
+    }
+}
+
+fn poll(fds: &mut [PollFd<'_>], time: Option<&Timespec>) -> Result<(), LoopError> {
+    match rustix::event::poll(fds, time) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(LoopError::System {
+            call: "poll",
+            source: error.into(),
+        }),
     }
 }
 

@@ -34,7 +34,7 @@ pub enum BindError {
     #[error("{0} is not an address of this machine; use one that `ip address` shows, or 0.0.0.0")]
     NotOurs(SocketAddr),
     /// The system refused for another reason.
-    #[error("can't open a UDP socket on {address}: {source}")]
+    #[error("can't open a socket on {address}: {source}")]
     Other {
         /// The address that was asked for.
         address: SocketAddr,

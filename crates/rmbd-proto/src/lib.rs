@@ -1,6 +1,6 @@
-//! The byte formats of rmbd: the [compact] one of clients, the [legacy] one of the Python program, and the messages
-//! that nodes of a [cluster] send each other. Nothing in this crate panics, whatever the bytes, and reading copies
-//! nothing.
+//! The byte formats of rmbd: the [compact] one of clients, the one of Redis ([resp]), the [legacy] one of the Python
+//! program, and the messages that nodes of a [cluster] send each other. Nothing in this crate panics, whatever the
+//! bytes, and reading copies nothing.
 //!
 //! ```
 //! use rmbd_proto::compact::{Operation, request};
@@ -17,6 +17,7 @@ pub mod compact;
 pub mod legacy;
 mod numbers;
 mod reader;
+pub mod resp;
 mod sketch_name;
 pub mod snapshot_file;
 mod varint;

@@ -9,7 +9,7 @@ use std::io::Write as _;
 
 use super::http::StatusSource;
 use super::{CliError, StatusOptions, Streams};
-use crate::status::{LogStatus, PeerStatus, SketchStatus, Status};
+use crate::status::{LogStatus, PeerStatus, RespStatus, SketchStatus, Status};
 
 /// What has to happen before a node tells others of slices that an earlier start of it began.
 pub(super) const NAME_WAITS_FOR: &str = "another node to say what it has of what was counted before the start: no node is told more of it until then";
@@ -32,6 +32,24 @@ pub(super) fn render(status: &Status) -> String {
     // Writing to a string cannot fail.
     let _ = write_status(status, &mut text);
     text
+}
+
+/// Clients of Redis's protocol, where they are served.
+fn write_resp(resp: &RespStatus, out: &mut String) -> std::fmt::Result {
+    let Some(address) = &resp.address else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "resp       {}, connections {} of {}, commands {}, no commands {}, wrong passwords {}, without a place {}",
+        printable(address),
+        resp.connections,
+        resp.connections_max,
+        resp.commands,
+        resp.protocol_errors,
+        resp.wrong_passwords,
+        resp.connections_without_place
+    )
 }
 
 fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
@@ -106,6 +124,7 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         "once       clients {} of {}, repeats {}",
         compact.once_clients, compact.once_clients_max, compact.repeats
     )?;
+    write_resp(&status.resp, out)?;
     let buffer = io.threads.iter().map(|thread| thread.receive_buffer_bytes);
     write!(
         out,

@@ -29,8 +29,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{Single, singles};
 use super::{
-    CompactStatus, Datagrams, IoStatus, LogStatus, Messages, PeerStatus, Replies, SketchStatus,
-    Status, ThreadStatus,
+    CompactStatus, Datagrams, IoStatus, LogStatus, Messages, PeerStatus, Replies, RespStatus,
+    SketchStatus, Status, ThreadStatus,
 };
 
 /// A text format of metrics.
@@ -106,6 +106,7 @@ impl Collector for Scrape {
         page.pardons(self.status.pardons)?;
         page.io(&self.status.io)?;
         page.compact(&self.status.compact)?;
+        page.resp(&self.status.resp)?;
         page.singles(singles::http_api(&self.status.http_api))?;
         page.snapshot_files(&self.status.snapshot_files)?;
         page.log(&self.status.log)?;
@@ -257,6 +258,26 @@ impl Page<'_> {
             Some(&Unit::Bytes),
             "thread",
             by_thread(&io.threads, |thread| thread.receive_buffer_bytes),
+        )
+    }
+
+    /// Encodes the families of clients of Redis's protocol; none where they are not served.
+    fn resp(&mut self, resp: &RespStatus) -> fmt::Result {
+        if resp.address.is_none() {
+            return Ok(());
+        }
+        self.singles(singles::resp(resp))?;
+        self.gauge(
+            "rmbd_resp_connections",
+            "Connections of clients of Redis's protocol",
+            None,
+            resp.connections,
+        )?;
+        self.gauge(
+            "rmbd_resp_connections_max",
+            "Connections of such clients that there may be",
+            None,
+            resp.connections_max,
         )
     }
 

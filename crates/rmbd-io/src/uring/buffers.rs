@@ -9,8 +9,10 @@ use memmap2::MmapMut;
 
 use super::ring::Ring;
 
-/// The number of the only buffer group of a ring.
-pub(super) const GROUP: u16 = 0;
+/// The buffer group of datagrams.
+pub(super) const DATAGRAMS: u16 = 0;
+/// The buffer group of streams.
+pub(super) const STREAMS: u16 = 1;
 
 /// `count` buffers of `bytes` each. The kernel owns a buffer, except during the call of [`read`](Self::read) for the
 /// completion that names it.
@@ -24,13 +26,18 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// Maps `count` (a power of two) buffers, and gives them all to the kernel. Their memory is touched when it is
-    /// first received into.
+    /// Maps `count` (a power of two) buffers of a group that the ring does not have yet, and gives them all to the
+    /// kernel. Their memory is touched when it is first received into.
     ///
     /// # Safety
     /// - The ring is dropped before the buffers.
     #[allow(unsafe_code)]
-    pub(super) unsafe fn register(ring: &Ring, count: u16, bytes: usize) -> io::Result<Self> {
+    pub(super) unsafe fn register(
+        ring: &Ring,
+        group: u16,
+        count: u16,
+        bytes: usize,
+    ) -> io::Result<Self> {
         let mut buffers = Self {
             entries: MmapMut::map_anon(usize::from(count) * size_of::<BufRingEntry>())?,
             memory: MmapMut::map_anon(usize::from(count) * bytes)?,
@@ -43,7 +50,7 @@ impl Buffers {
         // the ring is gone, as the caller promises.
         unsafe {
             ring.submitter()
-                .register_buf_ring_with_flags(entries, count, GROUP, 0)
+                .register_buf_ring_with_flags(entries, count, group, 0)
         }?;
         for id in 0..count {
             // SAFETY: every buffer of the mapping is given once, and nobody has one yet.

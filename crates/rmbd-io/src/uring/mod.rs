@@ -3,11 +3,14 @@
 //! Each operation of the ring carries an [`Operation`], which comes back with its completions and decides how they
 //! are handled (`Loop::complete`). A receive stays armed all the time (`receive`). Replies leave as `SendMsg` with
 //! `MSG_DONTWAIT`, many submitted at once. The loop waits for the stop signal in the same way as for a datagram.
+//! Connections have operations of their own (`streams`); where streams are served and none comes, there is one more
+//! that waits.
 
 mod buffers;
 mod operation;
 mod receive;
 mod ring;
+mod streams;
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -17,8 +20,9 @@ use io_uring::types::Fd;
 use self::operation::Operation;
 use self::receive::Receive;
 use self::ring::{Completion, Ring};
+use self::streams::UringStreams;
 use super::refused::RingRefused;
-use super::{Endpoint, Handler, LoopError, mmsg};
+use super::{Endpoint, Handler, LoopError, Streams, mmsg};
 use rmbd_udp::{Receiver, TRAIN_BYTES_MAX};
 
 /// Number of completions after which replies are submitted, so that a full queue does not delay them.
@@ -28,6 +32,7 @@ pub(super) struct Loop {
     // The ring is dropped first, and with it the kernel's use of all fields below.
     ring: Ring,
     receive: Receive,
+    streams: Option<Box<UringStreams>>,
     endpoint: Endpoint,
     stopping: bool,
 }
@@ -41,15 +46,27 @@ impl Loop {
         Ok(Self {
             ring,
             receive,
+            streams: None,
             endpoint,
             stopping: false,
         })
+    }
+
+    #[allow(unsafe_code)]
+    pub(super) fn serve_streams(&mut self, streams: Streams) -> Result<(), LoopError> {
+        // SAFETY: they become a field of this loop, which uses them with its ring and drops the ring first.
+        let streams = unsafe { UringStreams::new(&self.ring, streams) }?;
+        self.streams = Some(Box::new(streams));
+        Ok(())
     }
 
     pub(super) fn run(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
         self.await_stop()?;
         while !self.stopping {
             self.receive.arm(&mut self.ring, &*self.endpoint.socket)?;
+            if let Some(streams) = &mut self.streams {
+                streams.arm(&mut self.ring)?;
+            }
             self.wait()?;
             self.take_completions(handler)?;
         }
@@ -88,6 +105,9 @@ impl Loop {
             }
             handler.pause();
             self.submit_replies()?;
+            if let Some(streams) = &mut self.streams {
+                streams.settle(&mut self.ring, handler)?;
+            }
         }
     }
 
@@ -110,6 +130,16 @@ impl Loop {
                 Ok(())
             }
             Operation::CancelAll => Ok(()),
+            Operation::Accept
+            | Operation::StreamReceive { .. }
+            | Operation::CancelReceive { .. }
+            | Operation::StreamSend { .. }
+            | Operation::Tick => {
+                if let Some(streams) = &mut self.streams {
+                    streams.complete(&completion, handler);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -165,6 +195,10 @@ impl Loop {
             }
         }
         let mut receiver = Receiver::new(1, TRAIN_BYTES_MAX);
-        mmsg::drain(&mut self.endpoint, &mut receiver, handler)
+        mmsg::drain(&mut self.endpoint, &mut receiver, handler)?;
+        if let Some(streams) = &mut self.streams {
+            streams.end(handler);
+        }
+        Ok(())
     }
 }

@@ -6,9 +6,9 @@ use super::super::replies::BURSTS;
 /// completions (`user_data`, io_uring(7)). The kind is in the highest byte. The rest is a number, for kinds of which
 /// several operations may be under way.
 ///
-/// A new kind, such as an accept or a timeout, needs one variant with its tag here, and one arm in `Loop::complete`.
-/// Numbers use few of their 56 bits. If the numbers of a kind can mean something else before the last completion has
-/// come, a generation must stand above them; no kind needs one today.
+/// A new kind needs one variant with its tag here, and one arm in `Loop::complete`. Numbers use few of their 56 bits.
+/// If the numbers of a kind can mean something else before the last completion has come, a generation must stand above
+/// them; no kind needs one today: a connection's number is given again only when its operations have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     /// Receives trains, with one completion for each, until the kernel ends it.
@@ -22,6 +22,25 @@ pub(super) enum Operation {
     AwaitStop,
     /// Ends all other operations.
     CancelAll,
+    /// Accepts connections, with one completion for each, until the kernel ends it.
+    Accept,
+    /// Receives from one connection, with a completion for each buffer, until the kernel ends it.
+    StreamReceive {
+        /// The connection's number.
+        connection: u32,
+    },
+    /// Ends the receiving from one connection.
+    CancelReceive {
+        /// The connection's number.
+        connection: u32,
+    },
+    /// Sends replies on one connection.
+    StreamSend {
+        /// The connection's number.
+        connection: u32,
+    },
+    /// Waits for a tick.
+    Tick,
 }
 
 const TAG_SHIFT: u32 = 56;
@@ -32,6 +51,11 @@ const RECEIVE: u64 = 1;
 const SEND: u64 = 2;
 const AWAIT_STOP: u64 = 3;
 const CANCEL_ALL: u64 = 4;
+const ACCEPT: u64 = 5;
+const STREAM_RECEIVE: u64 = 6;
+const CANCEL_RECEIVE: u64 = 7;
+const STREAM_SEND: u64 = 8;
+const TICK: u64 = 9;
 
 impl Operation {
     pub(super) fn to_user_data(self) -> u64 {
@@ -40,19 +64,31 @@ impl Operation {
             Self::Send { burst } => (SEND, burst as u64),
             Self::AwaitStop => (AWAIT_STOP, 0),
             Self::CancelAll => (CANCEL_ALL, 0),
+            Self::Accept => (ACCEPT, 0),
+            Self::StreamReceive { connection } => (STREAM_RECEIVE, connection.into()),
+            Self::CancelReceive { connection } => (CANCEL_RECEIVE, connection.into()),
+            Self::StreamSend { connection } => (STREAM_SEND, connection.into()),
+            Self::Tick => (TICK, 0),
         };
         tag << TAG_SHIFT | number
     }
 
     /// The operation with this `user_data`; `None` if there is no such operation.
     pub(super) fn from_user_data(user_data: u64) -> Option<Self> {
-        match (user_data >> TAG_SHIFT, user_data & NUMBER_MASK) {
+        let (tag, number) = (user_data >> TAG_SHIFT, user_data & NUMBER_MASK);
+        let connection = u32::try_from(number).ok();
+        match (tag, number) {
             (RECEIVE, 0) => Some(Self::Receive),
             (SEND, burst) if burst < BURSTS as u64 => Some(Self::Send {
                 burst: burst as usize,
             }),
             (AWAIT_STOP, 0) => Some(Self::AwaitStop),
             (CANCEL_ALL, 0) => Some(Self::CancelAll),
+            (ACCEPT, 0) => Some(Self::Accept),
+            (STREAM_RECEIVE, _) => connection.map(|connection| Self::StreamReceive { connection }),
+            (CANCEL_RECEIVE, _) => connection.map(|connection| Self::CancelReceive { connection }),
+            (STREAM_SEND, _) => connection.map(|connection| Self::StreamSend { connection }),
+            (TICK, 0) => Some(Self::Tick),
             _ => None,
         }
     }
@@ -64,14 +100,26 @@ mod tests {
 
     use super::*;
 
+    /// All that are tried.
+    const CONNECTIONS: [u32; 5] = [0, 1, BURSTS as u32 - 1, BURSTS as u32, u32::MAX];
+
     fn all() -> Vec<Operation> {
         let sends = (0..BURSTS).map(|burst| Operation::Send { burst });
         let others = [
             Operation::Receive,
             Operation::AwaitStop,
             Operation::CancelAll,
+            Operation::Accept,
+            Operation::Tick,
         ];
-        sends.chain(others).collect()
+        let of_connections = CONNECTIONS.into_iter().flat_map(|connection| {
+            [
+                Operation::StreamReceive { connection },
+                Operation::CancelReceive { connection },
+                Operation::StreamSend { connection },
+            ]
+        });
+        sends.chain(others).chain(of_connections).collect()
     }
 
     #[test]
@@ -87,9 +135,10 @@ mod tests {
     #[test]
     fn what_no_operation_has_is_none() {
         let known: HashSet<u64> = all().iter().map(|it| it.to_user_data()).collect();
-        let numbers = [0, 1, BURSTS as u64 - 1, BURSTS as u64, 1 << 32, NUMBER_MASK];
+        let mut numbers = CONNECTIONS.map(u64::from).to_vec();
+        numbers.extend([1 << 32, NUMBER_MASK]);
         for tag in 0..=255 {
-            for number in numbers {
+            for &number in &numbers {
                 let user_data = tag << TAG_SHIFT | number;
                 let found = Operation::from_user_data(user_data);
                 assert_eq!(

@@ -14,7 +14,7 @@ use io_uring::types::{Fd, RecvMsgOut};
 use super::super::counters::bump;
 use super::super::refused::RingRefused;
 use super::super::{Endpoint, Handler, LoopError};
-use super::buffers::{Buffers, GROUP};
+use super::buffers::{Buffers, DATAGRAMS};
 use super::operation::Operation;
 use super::ring::{Completion, Ring};
 use rmbd_udp::{CONTROL_BYTES, NAME_BYTES, RawTrain, TRAIN_BYTES_MAX, empty_message};
@@ -43,7 +43,7 @@ impl Receive {
     #[allow(unsafe_code)]
     pub(super) unsafe fn new(ring: &Ring) -> Result<Self, RingRefused> {
         // SAFETY: the buffers are dropped with the result, and so after the ring.
-        let buffers = unsafe { Buffers::register(ring, BUFFERS, BUFFER_BYTES) }
+        let buffers = unsafe { Buffers::register(ring, DATAGRAMS, BUFFERS, BUFFER_BYTES) }
             .map_err(|error| RingRefused::new("registering the receive buffers", error))?;
         Ok(Self {
             buffers,
@@ -60,7 +60,7 @@ impl Receive {
             return Ok(());
         }
         let fd = Fd(socket.as_fd().as_raw_fd());
-        let entry = opcode::RecvMsgMulti::new(fd, &raw const *self.template, GROUP).build();
+        let entry = opcode::RecvMsgMulti::new(fd, &raw const *self.template, DATAGRAMS).build();
         // SAFETY: the kernel reads the template, which is boxed and never written, and writes into buffers that
         // it was given; both are dropped after the ring.
         unsafe { ring.push(entry, Operation::Receive) }?;

@@ -9,10 +9,11 @@ use super::super::LoopError;
 use super::super::refused::RingRefused;
 use super::operation::Operation;
 
-/// Number of submissions that may wait: all replies, the receive, the stop signal and two cancels fit.
+/// Number of submissions that may wait: all replies, the receive, the stop signal and two cancels fit. What connections
+/// submit beyond that goes to the kernel at once.
 const SUBMISSIONS: u32 = 256;
-/// Number of completions that may wait. All buffers and all replies together complete fewer, so the queue never
-/// overflows.
+/// Number of completions that may wait. All buffers and all replies together complete fewer. Some thousand connections
+/// may complete more at once: the kernel keeps those until there is room.
 const COMPLETIONS: u32 = 4096;
 
 /// A ring that knows how many operations the kernel has. When it is dropped it ends all of them, so that the kernel
@@ -75,6 +76,14 @@ impl Ring {
         let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
         // SAFETY: the entry points to nothing.
         unsafe { self.push(cancel, Operation::CancelAll) }
+    }
+
+    /// Queues the end of one operation, by which it completes.
+    #[allow(unsafe_code)]
+    pub(super) fn cancel(&mut self, of: Operation, by: Operation) -> Result<(), LoopError> {
+        let cancel = opcode::AsyncCancel::new(of.to_user_data()).build();
+        // SAFETY: the entry points to nothing.
+        unsafe { self.push(cancel, by) }
     }
 
     /// Whether a completion is still to come.

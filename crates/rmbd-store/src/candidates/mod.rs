@@ -13,10 +13,10 @@
 //! # Complete above a bound
 //!
 //! Each table has a *threshold* T, at first 0, and a *slack* S, at first 0. A thread looks at its adds: at each of them
-//! at first, and from then on at one unit of weight in S / 20, drawn at random ([`looks`]). Where the key's count in the
-//! cells that the thread adds to (its own *part* of the sketch: a lane, or the cells that all threads share) is above T,
-//! the key becomes a candidate with that count as its *estimate*. Where all places are taken, the quarter with the
-//! least estimates leaves, and T is the largest estimate that has left; S becomes half of T, or one in 8 192 of all
+//! at first, and from then on at one unit of weight in S / 20, drawn at random ([`looks`]). Where the key's count in
+//! the cells that the thread adds to (its own *part* of the sketch: a lane, or the cells that all threads share) is
+//! above T, the key becomes a candidate with that count as its *estimate*. Where all places are taken, the quarter with
+//! the least estimates leaves, and T is the largest estimate that has left; S becomes half of T, or one in 8 192 of all
 //! that was added, if that is more. Then:
 //!
 //! > Every key of which more than T + S was added to that part is a candidate, but for a chance of e^-20 for each key.
@@ -25,9 +25,9 @@
 //! but for that chance: each unit was with a chance of 20 / S at least, since S only grows. Behind that add the key's
 //! count was at least c - S > T, for a count-min sketch is never too low; and so it was above the threshold of that
 //! moment, since T only grows. So the key was a candidate then, or became one. It has not left since then, or has come
-//! back: let it have left at a moment after which s units came, and not have been looked at since. Whoever leaves has an
-//! estimate of now of at most the T that is then in force; and the key had c - s then. So s is S at least, and one of
-//! them was looked at.
+//! back: let it have left at a moment after which s units came, and not have been looked at since. Whoever leaves has
+//! an estimate of now of at most the T that is then in force; and the key had c - s then. So s is S at least, and one
+//! of them was looked at.
 //!
 //! *Ties* do no harm. Those that leave are a quarter of the candidates, whatever their estimates are; of several
 //! with the estimate T some may stay. An add whose count is T does not enter. So a change of candidates takes an add
@@ -60,9 +60,9 @@
 //! > Every key of which more than M was added in the window is a candidate, but for the same chance, where M is the sum
 //! > of the largest T and the largest S that were in force since the window began.
 //!
-//! *Proof*. As above, with the largest T and S of the window in place of the last ones: the window of a moment within it
-//! has all in it that was added since it began. A key does not leave because nothing of it counted: something does. And
-//! when it was compared again, its estimate became what counted of it at that moment.
+//! *Proof*. As above, with the largest T and S of the window in place of the last ones: the window of a moment within
+//! it has all in it that was added since it began. A key does not leave because nothing of it counted: something does.
+//! And when it was compared again, its estimate became what counted of it at that moment.
 //!
 //! A thread that adds nothing changes no candidates. The thresholds of steps that are out of the window do not count,
 //! so that its list, too, is complete above 0 when all of it is forgotten.

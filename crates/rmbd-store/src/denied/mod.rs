@@ -32,13 +32,15 @@ use rmbd_sketch::{Geometry, HashFamily};
 /// displace each other.
 pub const DENIED_MAX: usize = 100;
 
+/// A data thread has a session for datagrams, and one for connections.
+const SEATS_A_THREAD: usize = 2;
 /// Seats beyond those of the data threads: one of the thread of HTTP, and some for a program that hits in its node.
 const SPARE_SEATS: usize = 4;
 
 /// What all limits of a node share: the seats of threads, and the names of denied keys.
 #[derive(Debug)]
 pub struct DeniedBook {
-    /// Hashes with a seed of this start, so that nobody can choose keys that meet in one set.
+    /// Its seed is known here only, so that nobody can choose keys that meet in one set.
     family: HashFamily,
     are_taken: Box<[AtomicBool]>,
     names: Names,
@@ -287,5 +289,5 @@ impl Bounds {
 }
 
 fn seats(threads: usize) -> usize {
-    threads + SPARE_SEATS
+    SEATS_A_THREAD * threads + SPARE_SEATS
 }

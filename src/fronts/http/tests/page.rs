@@ -430,7 +430,11 @@ fn denied_keys_are_shown_as_text_or_not_at_all() {
         return;
     };
     assert!(!is_hidden(&page, "denied-card"));
-    let expected = ["api|&lt;b&gt;apple&lt;/b&gt;|3|", "api|\\xff\\x00|2|", "api|(the empty key)|1|"];
+    let expected = [
+        "api|&lt;b&gt;apple&lt;/b&gt;|3|",
+        "api|\\xff\\x00|2|",
+        "api|(the empty key)|1|",
+    ];
     assert_eq!(rows(&page, "denied"), expected);
     let page = in_browser_of(status.clone(), false).unwrap();
     assert_eq!(rows(&page, "denied")[0], "api|(not shown)|3|");

@@ -1,0 +1,98 @@
+//! The port, as all threads of a node share it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::client::Client;
+use super::password::{Password, RespError};
+use crate::config::NodeConfig;
+use crate::fronts::datagrams::{Asks, ClientPort};
+use crate::shared::Shared;
+use rmbd_store::{NamedSketch, SketchIndex};
+
+/// Where clients of Redis's protocol connect to.
+pub(crate) struct RespPort {
+    port: Arc<ClientPort>,
+    password: Option<Password>,
+    /// The sketches by their names, ascending.
+    names: Box<[(Box<[u8]>, SketchIndex)]>,
+    /// Number of clients that there were.
+    clients: AtomicU64,
+}
+
+impl RespPort {
+    /// The port at a bound address. Whoever may use the other `port` may use this one.
+    ///
+    /// # Errors
+    /// [`RespError`]: everybody could use it, or there is no password where there should be one.
+    pub(crate) fn new(
+        config: &NodeConfig,
+        bound: SocketAddr,
+        port: Arc<ClientPort>,
+    ) -> Result<Self, RespError> {
+        let password = config.resp.password_file.as_deref();
+        let password = password.map(Password::read).transpose()?;
+        let is_open = password.is_none() && config.allow.is_empty();
+        if is_open && !bound.ip().to_canonical().is_loopback() {
+            return Err(RespError::Open(bound));
+        }
+        let sketches = port.shared().engine().registry().iter();
+        let mut names: Vec<_> = sketches
+            .map(|(index, sketch)| (sketch.name.as_str().as_bytes().into(), index))
+            .collect();
+        names.sort_unstable();
+        Ok(Self {
+            names: names.into(),
+            password,
+            port,
+            clients: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        self.port.shared()
+    }
+
+    /// Whether this address may use it at all.
+    pub(super) fn may_use(&self, ip: IpAddr) -> bool {
+        self.port.may_use(ip)
+    }
+
+    /// Whether whoever asks from this address may see the names of keys.
+    pub(super) fn may_see_keys(&self, ip: IpAddr) -> bool {
+        self.port.may_see_keys(ip, Asks::Himself)
+    }
+
+    /// A client that has said nothing yet.
+    pub(super) fn new_client(&self, from: IpAddr) -> Client {
+        let id = 1 + self.clients.fetch_add(1, Relaxed);
+        Client::new(id, from, self.password.is_none())
+    }
+
+    /// The password, if there is one.
+    pub(super) fn password(&self) -> Option<&Password> {
+        self.password.as_ref()
+    }
+
+    /// The sketch of this name.
+    #[inline]
+    pub(super) fn find(&self, name: &[u8]) -> Option<SketchIndex> {
+        if name == b"default" {
+            return Some(SketchIndex::DEFAULT);
+        }
+        let found = self.names.binary_search_by(|(it, _)| (**it).cmp(name));
+        found.ok().map(|at| self.names[at].1)
+    }
+
+    /// A sketch.
+    pub(super) fn sketch(&self, index: SketchIndex) -> &NamedSketch {
+        self.shared().engine().registry().named(index)
+    }
+
+    /// Number of sketches.
+    pub(super) fn sketches(&self) -> usize {
+        self.names.len()
+    }
+}
