@@ -33,8 +33,8 @@ pub struct LimitsDeniedOptions {
     )]
     keys: u8,
 
-    /// Print a JSON object of {redacted, limits}, with limits of {limit, shadow_mode, covered_s, denied, complete_above,
-    /// listed, keys}, and keys of {rank, key, at_least, at_most}
+    /// Print a JSON object of {redacted, limits}, with limits of {limit, shadow_mode, covered_s, denied,
+    /// complete_above, listed, keys}, and keys of {rank, key, at_least, at_most}
     #[arg(long, env = "RMBD_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 

@@ -87,7 +87,7 @@ fn heap_bytes_of_resp(resp: &RespConfig) -> usize {
     }
 }
 
-/// The blocks that are allocated. Cells and their copy come first, since they are the largest. The counts of denied keys
+/// The blocks that are allocated. Cells and their copy come first, since they are the largest. Counts of denied keys
 /// come last; a reload that brings limits makes more of them.
 fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> Vec<usize> {
     let learns_slices = config.cluster.learns_slices();

@@ -77,7 +77,7 @@ impl Spans {
         tags.filter(|&tag| tag != BEGINS).max()?.checked_sub(1)
     }
 
-    /// The tables of this span and the one before it; `None` if one of them is of a newer span, or becomes it meanwhile.
+    /// The tables of this span and the one before it; `None` if one is of a newer span, or begins one meanwhile.
     pub(super) fn read(&self, span: u64) -> Option<[Option<Read>; 2]> {
         let tag = tag_of(span);
         let mut read = [None, None];
