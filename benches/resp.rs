@@ -68,10 +68,10 @@ fn main() {
     }
     let cpus = cpu::allowed();
     let (server_cpu, client_cpu) = (cpus[0], *cpus.last().unwrap());
-    cpu::pin_to(client_cpu).unwrap();
     for (name, value) in machine::lines() {
         println!("{name}: {value}");
     }
+    cpu::pin_to(client_cpu).unwrap();
     let ours = Server::rmbd(server_cpu);
     let theirs = Server::redis(server_cpu);
     if theirs.is_none() {

@@ -104,7 +104,7 @@ impl Cluster {
     }
 
     /// The next round's digest goes on where this one has ended.
-    pub(super) fn move_on(&mut self, told: &[DigestLine]) {
+    pub(super) fn move_on(&mut self, told: &[Vec<DigestLine>]) {
         let writers = self.peers.present_writers();
         (self.repair.tour_mut()).move_on(told, &self.sketches, &writers);
     }

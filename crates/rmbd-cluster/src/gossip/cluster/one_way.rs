@@ -73,15 +73,16 @@ impl Cluster {
     }
 
     /// Tells each target the lines of this round; those of which no start is known are asked who is there. Returns what
-    /// the last one was told.
-    pub(super) fn tell_targets(&mut self) -> Vec<DigestLine> {
+    /// each was told.
+    pub(super) fn tell_targets(&mut self) -> Vec<Vec<DigestLine>> {
         let targets: Vec<(SocketAddr, Option<Boot>)> = self.one_way.all().collect();
         let mut told = Vec::new();
         for (address, boot) in targets {
             let exchanges = |&boot: &Boot| self.peers.get(boot).is_some_and(Peer::exchanges_any);
             if let Some(boot) = boot.filter(exchanges) {
-                told = self.digest_part(boot);
-                self.tell_target(boot, &told);
+                let part = self.digest_part(boot);
+                self.tell_target(boot, &part);
+                told.push(part);
             } else {
                 self.greet(address);
             }

@@ -82,14 +82,16 @@ impl Cluster {
         self.sketches.tidy_ages(AGED_GROUPS_A_ROUND);
         let lately = self.rounds.span(HEARD_LATELY_ROUNDS);
         let chosen = (self.peers).choose_member(now, lately, &mut self.random);
-        let part = chosen.map_or_else(Vec::new, |boot| self.digest_part(boot));
-        if let Some(peer) = chosen.and_then(|boot| self.peers.get_mut(boot)) {
-            peer.queue_digest(&part);
+        let part = chosen.map(|boot| self.digest_part(boot));
+        if let (Some(part), Some(peer)) = (&part, chosen.and_then(|boot| self.peers.get_mut(boot)))
+        {
+            peer.queue_digest(part);
         }
         self.begin_pardon_round(now);
         self.begin_top_round(now);
-        let told = self.tell_targets();
-        self.move_on(if chosen.is_some() { &part } else { &told });
+        let mut told = self.tell_targets();
+        told.extend(part);
+        self.move_on(&told);
     }
 
     /// Wants a pass over each sketch of which somebody is to be told.

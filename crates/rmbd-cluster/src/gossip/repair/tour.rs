@@ -126,24 +126,25 @@ impl DigestTour {
         lines.take(self.lines_a_round).collect()
     }
 
-    /// The next round goes on where this one has ended.
+    /// The next round goes on where this one has ended. `told` is what each of those was told who were told something;
+    /// they may have different sketches. In each sketch it goes on behind the last line that all of them were told who
+    /// have it, so that nobody waits for ever for lines of what the others do not have. Which sketch comes first is said
+    /// by the last of them.
     pub(crate) fn move_on(
         &mut self,
-        told: &[DigestLine],
+        told: &[Vec<DigestLine>],
         sketches: &Sketches,
         writers: &BTreeMap<u64, Writer>,
     ) {
-        let mut last = BTreeMap::new();
-        for line in told {
+        for line in told.last().into_iter().flatten() {
             match line {
                 DigestLine::Sketch(sketch) => self.told_sums = *sketch,
                 DigestLine::Slice(slice) | DigestLine::Siblings(slice) => {
                     self.told_lines = slice.sketch;
-                    last.insert(slice.sketch, line);
                 }
             }
         }
-        for (sketch, line) in last {
+        for (sketch, (_, line)) in shortest(told) {
             let (Some(slices), Some(tour)) =
                 (sketches.get(sketch), self.of_sketches.get_mut(&sketch))
             else {
@@ -232,6 +233,28 @@ impl DigestPosition {
     }
 }
 
+/// Of each sketch, the fewest lines that anybody was told who was told some, and the last of these. All lines of a round
+/// begin at the same place.
+fn shortest(told: &[Vec<DigestLine>]) -> BTreeMap<SketchNumber, (usize, &DigestLine)> {
+    let mut all: BTreeMap<SketchNumber, (usize, &DigestLine)> = BTreeMap::new();
+    for part in told {
+        let mut of_part: BTreeMap<SketchNumber, (usize, &DigestLine)> = BTreeMap::new();
+        for line in part {
+            if let DigestLine::Slice(slice) | DigestLine::Siblings(slice) = line {
+                let (lines, last) = of_part.entry(slice.sketch).or_insert((0, line));
+                (*lines, *last) = (*lines + 1, line);
+            }
+        }
+        for (sketch, found) in of_part {
+            let least = all.entry(sketch).or_insert(found);
+            if found.0 < least.0 {
+                *least = found;
+            }
+        }
+    }
+    all
+}
+
 fn lines_from<'a>(
     first: DigestPosition,
     slices: &'a Slices,
@@ -310,7 +333,7 @@ mod tests {
         let writers = BTreeMap::new();
         tour.begin_round(sketches);
         let part = tour.part(sketches, &writers, |_| true);
-        tour.move_on(&part, sketches, &writers);
+        tour.move_on(std::slice::from_ref(&part), sketches, &writers);
         part
     }
 
@@ -334,7 +357,50 @@ mod tests {
                     tour.begin_round(&sketches);
                     let part = tour.part(&sketches, &writers, |_| true);
                     assert_eq!(part, expected);
-                    tour.move_on(&part, &sketches, &writers);
+                    tour.move_on(&[part], &sketches, &writers);
+                }
+            }
+        }
+    }
+
+    /// Each of several who are told in the same round learns all lines of what it has, also where the others have
+    /// nothing of it.
+    #[test]
+    fn each_is_told_all_of_what_it_has_whatever_the_others_have() {
+        let holder = |sketch: u32| {
+            let mut slices = empty(sketch);
+            for node in 10..18 {
+                let slice = SliceId {
+                    sketch: SketchNumber(sketch),
+                    node,
+                    writer: Writer(1),
+                };
+                slices.merge(&slice, [(0, 4)].into_iter()).unwrap();
+            }
+            slices
+        };
+        let sketches = Sketches::of((0..6).map(holder));
+        let exchanges: [&dyn Fn(u32) -> bool; 4] =
+            [&|_| true, &|it| it < 2, &|it| it % 3 == 1, &|it| it == 5];
+        let writers = BTreeMap::new();
+        for lines in [6, 7, 20, 200] {
+            for last in 0..4 {
+                let mut tour = tour(lines, 1);
+                let mut told = [(); 4].map(|()| std::collections::BTreeSet::new());
+                for _ in 0..40 {
+                    tour.begin_round(&sketches);
+                    (0..6).for_each(|it| tour.wake(SketchNumber(it)));
+                    let mut parts =
+                        exchanges.map(|has| tour.part(&sketches, &writers, |it| has(it.0)));
+                    for (told, part) in told.iter_mut().zip(&parts) {
+                        told.extend(part.iter().map(|line| format!("{line:?}")));
+                    }
+                    parts.swap(last, 3);
+                    tour.move_on(&parts, &sketches, &writers);
+                }
+                for (has, told) in exchanges.iter().zip(&told) {
+                    let expected = 9 * (0..6).filter(|&it| has(it)).count();
+                    assert_eq!(told.len(), expected, "{lines} lines");
                 }
             }
         }
