@@ -126,10 +126,10 @@ impl DigestTour {
         lines.take(self.lines_a_round).collect()
     }
 
-    /// The next round goes on where this one has ended. `told` is what each of those was told who were told something;
-    /// they may have different sketches. In each sketch it goes on behind the last line that all of them were told who
-    /// have it, so that nobody waits for ever for lines of what the others do not have. Which sketch comes first is said
-    /// by the last of them.
+    /// The next round goes on where this one has ended. `told` is what each of those was told who were told
+    /// something; they may have different sketches. In each sketch it goes on behind the last line that all of them
+    /// were told who have it, so that nobody waits for ever for lines of what the others do not have. Which sketch
+    /// comes first is said by the last of them.
     pub(crate) fn move_on(
         &mut self,
         told: &[Vec<DigestLine>],
@@ -233,8 +233,8 @@ impl DigestPosition {
     }
 }
 
-/// Of each sketch, the fewest lines that anybody was told who was told some, and the last of these. All lines of a round
-/// begin at the same place.
+/// Of each sketch, the fewest lines that anybody was told who was told some, and the last of these. All lines of a
+/// round begin at the same place.
 fn shortest(told: &[Vec<DigestLine>]) -> BTreeMap<SketchNumber, (usize, &DigestLine)> {
     let mut all: BTreeMap<SketchNumber, (usize, &DigestLine)> = BTreeMap::new();
     for part in told {
