@@ -127,7 +127,7 @@ impl Adder {
         weight: Weight,
     ) {
         match &mut self.lane {
-            None => replica.own.add_in_order(cells, weight),
+            None => replica.own.add_at(cells, weight),
             Some(lane) => replica.own.add_in_lane(lane, cells, weight),
         }
         if let Some(candidates) = &mut self.candidates {
