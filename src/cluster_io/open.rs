@@ -1,16 +1,14 @@
 //! Opening the cluster's sockets: whether a node takes part in a cluster, on which address, and under which one it is
 //! known.
 
-use std::fs::File;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use tracing::{info, warn};
 
 use super::{ClusterError, advertise, queues};
-use crate::config::{ClusterChoice, ClusterConfig};
+use crate::config::{ClusterChoice, ClusterConfig, open_secret};
 use rmbd_cluster::seal::KeyRing;
 use rmbd_io::BindError;
 use rmbd_names::{Lookups, resolve};
@@ -129,17 +127,7 @@ fn read_keys(path: &Path) -> Result<KeyRing, ClusterError> {
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(unreadable)?;
-    // Pipes and the like have no mode that would tell who can read them.
-    if let Ok(about) = file.metadata().map_err(unreadable)
-        && about.is_file()
-        && about.mode() & 0o077 != 0
-    {
-        warn!(
-            "{} can be read by others than its owner: chmod 600 it, whoever reads it can join",
-            path.display()
-        );
-    }
+    let file = open_secret(path, "join").map_err(unreadable)?;
     let mut text = String::new();
     let mut start = file.take(KEY_FILE_BYTES_MAX);
     start.read_to_string(&mut text).map_err(unreadable)?;

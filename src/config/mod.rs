@@ -12,6 +12,7 @@ mod limits;
 mod nearest;
 mod options;
 mod resp;
+mod secret;
 mod settings;
 #[cfg(test)]
 mod sketch_tests;
@@ -42,6 +43,7 @@ pub use self::limits::{
 pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;
 pub use self::resp::{DEFAULT_RESP_CONNECTIONS, DEFAULT_RESP_IDLE_MS, RespConfig, RespOptions};
+pub(crate) use self::secret::{is_secret, open_secret};
 pub use self::settings::Setting;
 use self::sketches::DEFAULT_WINDOW;
 pub use self::sketches::{

@@ -14,15 +14,8 @@ fn word() -> impl Strategy<Value = Vec<u8>> {
 
 /// A command as a list, or a line that may be one.
 fn command() -> impl Strategy<Value = Vec<u8>> {
-    let list = prop::collection::vec(word(), 0..14).prop_map(|words| {
-        let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            bytes.extend(format!("${}\r\n", word.len()).as_bytes());
-            bytes.extend(word);
-            bytes.extend(b"\r\n");
-        }
-        bytes
-    });
+    let list = prop::collection::vec(word(), 0..14);
+    let list = list.prop_map(|words| rmbd_testkit::redis::command(&words));
     let symbols = prop::sample::select(b"ab 'x4\"\\\t\r\x0b\xff\0n*".to_vec());
     let line = prop::collection::vec(symbols, 0..30).prop_map(|mut line| {
         line.push(b'\n');

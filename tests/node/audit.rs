@@ -45,12 +45,14 @@ fn a_node_knows_what_it_errs_by_and_which_verdicts_are_wrong() {
         client.add_many(adds).unwrap();
         let errors = errors(&node);
         let mean = errors.iter().sum::<u64>() as f64 / KEYS as f64;
-        let status = wait_for(&node, "a look at all", |status| {
+        let status = wait_for(&node, "a look at most keys", |status| {
             let audit = status.sketches[0].sketch.audit.unwrap();
-            audit.errors.is_some_and(|it| is_near(it.mean, mean))
+            audit
+                .errors
+                .is_some_and(|it| it.keys > 200 && is_near(it.mean, mean))
         });
         let found = status.sketches[0].sketch.audit.unwrap().errors.unwrap();
-        assert!((200..450).contains(&found.keys), "{found:?}");
+        assert!(found.keys < 450, "{found:?}");
         assert_eq!(found.sampled, 1.0 / 64.0);
         let above = errors.iter().filter(|&&it| it > found.quantile).count();
         assert!(above as f64 <= 0.08 * KEYS as f64, "{above}: {found:?}");
@@ -64,8 +66,12 @@ fn a_node_knows_what_it_errs_by_and_which_verdicts_are_wrong() {
             estimate.count > weight(key) + 1
         };
         let wrong = (0..KEYS).filter(|&key| hit(key)).count();
+        // One verdict a key of the sample, once the node has looked at all of them.
+        wait_for(&node, "a look at all keys", |status| {
+            let audit = status.sketches[0].sketch.audit.unwrap();
+            audit.errors.map(|it| it.keys) == Some(audit.verdicts)
+        });
         let audit = audit(&node);
-        assert_eq!(audit.verdicts, found.keys, "{audit:?}");
         assert_eq!(audit.verdicts_over, audit.verdicts_wrong);
         let (share, truth) = (
             audit.verdicts_wrong as f64 / audit.verdicts as f64,

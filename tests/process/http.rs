@@ -85,6 +85,8 @@ print("all well")
 /// What the test of a proxy puts in front of a server that answers everything.
 const PROXY: &str = r#"
 daemon off;
+# One process, so that none is left when it is killed.
+master_process off;
 pid FOLDER/nginx.pid;
 error_log FOLDER/error.log;
 events {}

@@ -3,7 +3,7 @@
 //! A thread adds to a lane of its own, or to the cells that all threads share. The *count of a key in these cells* is
 //! the least of its rows there.
 //!
-//! *Of several threads that share cells, each sees what came before it* ([`Sketch::add_in_order`]). Take all adds of a
+//! *Of several threads that share cells, each sees what came before it* ([`Sketch::add_at`]). Take all adds of a
 //! key in the order in which they come in the last row. Who reads the rows of the key behind an addition of its own
 //! finds in each row all adds that came before: an add goes to the last row behind all others, with Release, and an
 //! addition takes up with Acquire what those before it released (a release sequence).
@@ -74,7 +74,7 @@ mod tests {
     fn add_some(sketch: &Sketch, lane: Option<&mut Lane>, cells: &CellIndexes, weight: Weight) {
         match lane {
             Some(lane) => sketch.add_in_lane(lane, cells, weight),
-            None => sketch.add_in_order(cells, weight),
+            None => sketch.add_at(cells, weight),
         }
     }
 

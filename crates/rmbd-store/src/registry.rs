@@ -75,6 +75,8 @@ pub struct Registry {
     sketches: Box<[NamedSketch]>,
     /// All but the first, ascending.
     by_number: Box<[(SketchNumber, SketchIndex)]>,
+    /// All of them, by their names, ascending.
+    by_name: Box<[SketchIndex]>,
 }
 
 /// Why sketches do not make a registry.
@@ -105,7 +107,11 @@ impl Registry {
             .map(|(sketch, index)| (sketch.name.number(), SketchIndex(index)))
             .collect();
         by_number.sort_unstable();
+        let all = sketches.iter().zip(0..=u8::MAX);
+        let mut by_name: Vec<SketchIndex> = all.map(|(_, index)| SketchIndex(index)).collect();
+        by_name.sort_unstable_by_key(|index| sketches[index.get()].name.as_str());
         Ok(Self {
+            by_name: by_name.into(),
             sketches: sketches.into(),
             by_number: by_number.into(),
         })
@@ -117,6 +123,7 @@ impl Registry {
         Self {
             sketches: [NamedSketch::new(SketchName::default(), replica)].into(),
             by_number: Box::default(),
+            by_name: [SketchIndex::DEFAULT].into(),
         }
     }
 
@@ -133,11 +140,10 @@ impl Registry {
 
     /// The sketch with this name.
     #[must_use]
-    pub fn by_name(&self, name: &str) -> Option<SketchIndex> {
-        let mut names = self.sketches.iter().map(|sketch| sketch.name.as_str());
-        names
-            .position(|it| it == name)
-            .map(|at| SketchIndex(at as u8))
+    pub fn by_name(&self, name: impl AsRef<[u8]>) -> Option<SketchIndex> {
+        let name_of = |index: &SketchIndex| self.named(*index).name.as_str().as_bytes();
+        let found = (self.by_name).binary_search_by_key(&name.as_ref(), name_of);
+        found.ok().map(|at| self.by_name[at])
     }
 
     /// The tables of a sketch. An index of another registry leads to another sketch.

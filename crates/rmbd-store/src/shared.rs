@@ -294,6 +294,16 @@ impl Replica {
         self.lists.as_ref().map_or(0, |lists| lists.top())
     }
 
+    /// Whether threads have told names of large keys that nobody has taken: see [`Slices::take_names`].
+    ///
+    /// [`Slices::take_names`]: crate::Slices::take_names
+    #[must_use]
+    pub fn has_names_told(&self) -> bool {
+        self.lists
+            .as_ref()
+            .is_some_and(|lists| lists.are_names_told())
+    }
+
     /// Bytes of the lists of the largest keys, which are a part of [`memory_bytes`](Self::memory_bytes).
     #[must_use]
     pub fn top_memory_bytes(&self) -> u64 {

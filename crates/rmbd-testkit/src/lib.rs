@@ -28,6 +28,7 @@ pub mod held_port;
 pub mod legacy_server;
 pub mod proxy;
 pub mod random;
+pub mod redis;
 pub mod required;
 pub mod streams;
 pub mod tree;

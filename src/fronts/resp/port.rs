@@ -16,8 +16,6 @@ use rmbd_store::{NamedSketch, SketchIndex};
 pub(crate) struct RespPort {
     port: Arc<ClientPort>,
     password: Option<Password>,
-    /// The sketches by their names, ascending.
-    names: Box<[(Box<[u8]>, SketchIndex)]>,
     /// Number of clients that there were.
     clients: AtomicU64,
 }
@@ -38,13 +36,7 @@ impl RespPort {
         if is_open && !bound.ip().to_canonical().is_loopback() {
             return Err(RespError::Open(bound));
         }
-        let sketches = port.shared().engine().registry().iter();
-        let mut names: Vec<_> = sketches
-            .map(|(index, sketch)| (sketch.name.as_str().as_bytes().into(), index))
-            .collect();
-        names.sort_unstable();
         Ok(Self {
-            names: names.into(),
             password,
             port,
             clients: AtomicU64::new(0),
@@ -79,11 +71,7 @@ impl RespPort {
     /// The sketch of this name.
     #[inline]
     pub(super) fn find(&self, name: &[u8]) -> Option<SketchIndex> {
-        if name == b"default" {
-            return Some(SketchIndex::DEFAULT);
-        }
-        let found = self.names.binary_search_by(|(it, _)| (**it).cmp(name));
-        found.ok().map(|at| self.names[at].1)
+        self.shared().engine().registry().by_name(name)
     }
 
     /// A sketch.
@@ -93,6 +81,6 @@ impl RespPort {
 
     /// Number of sketches.
     pub(super) fn sketches(&self) -> usize {
-        self.names.len()
+        self.shared().engine().registry().sketches().len()
     }
 }

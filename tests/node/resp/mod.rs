@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use rmbd::config::{IoChoice, NodeConfig, RespConfig, SketchWish};
 use rmbd::node::Node;
 use rmbd_sketch::HashFamily;
+use rmbd_testkit::redis::command;
 
 use crate::support::{PATIENCE, config};
 
@@ -128,14 +129,4 @@ impl Connection {
         let _ = self.stream.read_to_end(&mut self.read);
         self.read
     }
-}
-
-fn command(words: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend(format!("${}\r\n", word.len()).as_bytes());
-        bytes.extend(word);
-        bytes.extend(b"\r\n");
-    }
-    bytes
 }

@@ -1,13 +1,12 @@
 //! The tokens that clients show.
 
-use std::fs::File;
 use std::hint::black_box;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
-use tracing::warn;
+
+use crate::config::{is_secret, open_secret};
 
 /// Bytes of a token: fewer can be guessed, and more do not fit the head of a request.
 const TOKEN_BYTES: std::ops::RangeInclusive<usize> = 16..=1024;
@@ -66,17 +65,7 @@ impl Tokens {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(unreadable)?;
-        // Pipes and the like have no mode that would tell who can read them.
-        if let Ok(about) = file.metadata()
-            && about.is_file()
-            && about.mode() & 0o077 != 0
-        {
-            warn!(
-                "{} can be read by others than its owner: chmod 600 it, whoever reads it can add",
-                path.display()
-            );
-        }
+        let file = open_secret(path, "add").map_err(unreadable)?;
         let mut text = String::new();
         let mut start = file.take(FILE_BYTES_MAX);
         start.read_to_string(&mut text).map_err(unreadable)?;
@@ -115,7 +104,10 @@ impl Tokens {
     /// Whether this is one of them. All are compared, and each to its end, so that the time tells nothing but
     /// lengths.
     pub(super) fn have(&self, shown: &[u8]) -> bool {
-        let same = self.0.iter().map(|token| black_box(is_same(token, shown)));
+        let same = self
+            .0
+            .iter()
+            .map(|token| black_box(is_secret(token, shown)));
         same.fold(false, |found, same| found | same)
     }
 }
@@ -124,12 +116,6 @@ impl Tokens {
 fn is_token(text: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
     TOKEN_BYTES.contains(&text.len()) && text.iter().all(is_part)
-}
-
-fn is_same(token: &[u8], shown: &[u8]) -> bool {
-    let pairs = token.iter().zip(shown);
-    let differences = pairs.fold(0, |all, (a, b)| all | black_box(a ^ b));
-    token.len() == shown.len() && differences == 0
 }
 
 #[cfg(test)]

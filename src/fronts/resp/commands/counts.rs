@@ -42,11 +42,7 @@ fn weight(number: &[u8], most: u64) -> Result<u64, Refused> {
 /// `CMS.QUERY key item [item ...]`.
 pub(super) fn query(call: &mut Call<'_>, command: Command<'_>) -> Outcome {
     let sketch = call.sketch(command.word(1), NO_KEY)?;
-    let items = command.iter().skip(2);
-    items.clone().try_for_each(check_key)?;
-    call.reply().array(items.len());
-    items.for_each(|item| call.count(sketch, item));
-    Ok(Then::More)
+    call.count_all(sketch, command)
 }
 
 /// `CMS.INFO key`.

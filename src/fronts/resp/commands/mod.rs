@@ -200,6 +200,15 @@ impl<'c> Call<'c> {
         }
     }
 
+    /// The counts of all items behind the sketch's name are the next reply.
+    fn count_all(&mut self, sketch: SketchIndex, command: Command<'_>) -> Outcome {
+        let items = command.iter().skip(2);
+        items.clone().try_for_each(check_key)?;
+        self.reply().array(items.len());
+        items.for_each(|item| self.count(sketch, item));
+        Ok(Then::More)
+    }
+
     /// A key's count is the next reply.
     #[inline]
     fn count(&mut self, sketch: SketchIndex, key: &[u8]) {

@@ -119,11 +119,7 @@ pub(super) fn query(call: &mut Call<'_>, command: Command<'_>) -> Outcome {
 /// `TOPK.COUNT key item [item ...]`.
 pub(super) fn count(call: &mut Call<'_>, command: Command<'_>) -> Outcome {
     let sketch = call.listing(command.word(1))?;
-    let items = command.iter().skip(2);
-    items.clone().try_for_each(check_key)?;
-    call.reply().array(items.len());
-    items.for_each(|item| call.count(sketch, item));
-    Ok(Then::More)
+    call.count_all(sketch, command)
 }
 
 /// `TOPK.INFO key`.

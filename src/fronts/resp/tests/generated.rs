@@ -41,7 +41,7 @@ fn any_command(random: &mut Random, naive: &mut Naive) -> (Vec<u8>, String) {
             let text = random.bytes(20);
             let shown: String = text.iter().map(|&byte| char::from(byte)).collect();
             let reply = format!("${}\r\n{shown}\r\n", text.len());
-            (command(&[b"ECHO", &text]), reply)
+            (command::<&[u8]>(&[b"ECHO", &text]), reply)
         }
         3 | 4 => {
             let mut words: Vec<&[u8]> = vec![b"CMS.QUERY", sketch(other)];

@@ -18,6 +18,7 @@ use crate::fronts::datagrams::ClientPort;
 use crate::shared::{LimitsInForce, Shared};
 use rmbd_io::REPLIES_FULL_BYTES;
 use rmbd_proto::resp::{INLINE_BYTES_MAX, WORD_BYTES_MAX};
+use rmbd_testkit::redis::command;
 
 const HERE: &str = "127.0.0.1:9";
 const THERE: &str = "192.0.2.7:9";
@@ -94,17 +95,6 @@ impl Thread {
     fn ask(&mut self, line: &str) -> String {
         self.send(format!("{line}\r\n").as_bytes()).0
     }
-}
-
-/// A command in the form of a list.
-fn command(words: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend(format!("${}\r\n", word.len()).as_bytes());
-        bytes.extend(*word);
-        bytes.extend(b"\r\n");
-    }
-    bytes
 }
 
 #[test]
@@ -425,7 +415,7 @@ fn an_address_beyond_loopback_takes_a_password_or_a_list() {
 #[test]
 fn replies_that_nobody_reads_stop_the_pipeline_and_it_goes_on_later() {
     let mut thread = Thread::open();
-    let pipeline = command(&[b"ECHO", &[b'x'; 1_000]]).repeat(1_000);
+    let pipeline = command::<&[u8]>(&[b"ECHO", &[b'x'; 1_000]]).repeat(1_000);
     let (mut out, mut left, mut rounds) = (Vec::new(), &pipeline[..], 0);
     while !left.is_empty() {
         let mut unread = Vec::new();
@@ -516,7 +506,7 @@ fn many_keys_are_one_command_and_many_commands_one_pipeline() {
     let (text, _) = thread.send(&command(&words));
     assert!(text == format!("*2000\r\n{}", ":3\r\n".repeat(2_000)));
     let pipeline: Vec<u8> = (keys.iter())
-        .flat_map(|key| command(&[b"CMS.INCRBY", b"default", key, b"1"]))
+        .flat_map(|key| command::<&[u8]>(&[b"CMS.INCRBY", b"default", key, b"1"]))
         .collect();
     let (text, _) = thread.send(&pipeline);
     assert!(text == "*1\r\n:4\r\n".repeat(2_000));
