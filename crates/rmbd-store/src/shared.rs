@@ -254,6 +254,12 @@ impl Replica {
         &self.own
     }
 
+    /// The number of threads that it was [made for](ReplicaOptions::threads).
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.seats.threads()
+    }
+
     /// The name of our own slice, whose cells are those of [`own`](Self::own).
     #[must_use]
     pub fn own_slice(&self) -> SliceId {

@@ -1,4 +1,5 @@
-//! The lists of the largest keys, which are told to whoever answers questions twice a second, between other work.
+//! The lists of the largest keys, which are told to whoever answers questions twice a second, between other work, and
+//! the names of keys that limits deny.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -73,6 +74,7 @@ impl Listing {
     }
 
     fn take_names(&self) {
+        self.shared.engine().take_denied_names();
         let registry = self.shared.engine().registry();
         for &(sketch, number) in &self.sketches {
             if registry.replica(sketch).has_names_told() {
