@@ -110,8 +110,8 @@ impl TopKeys {
     }
 
     /// Takes the names that were told, asks for those that lack, and forgets those of keys that are small by now. The
-    /// control thread calls this every now and then, ten times a second for example; a name is there with the first call
-    /// after an add of its key that followed the one by which it became large.
+    /// control thread calls this every now and then, ten times a second for example; a name is there with the first
+    /// call after an add of its key that followed the one by which it became large.
     pub fn update(&mut self) {
         let replica = Arc::clone(&self.replica);
         let Some(lists) = &replica.lists else {

@@ -1,10 +1,10 @@
-//! The tour of each peer through our digest: each round tells it as many lines as fit, of all sketches in fair shares,
-//! and goes on where its round before has ended. Peers have different sketches, so that each has places of its own: what
-//! one of them is told says nothing about what another still waits for.
+//! The tour of each peer through our digest: each round tells it as many lines as fit, of all sketches in fair
+//! shares, and goes on where its round before has ended. Peers have different sketches, so that each has places
+//! of its own: what one of them is told says nothing about what another still waits for.
 //!
-//! Most sketches are at rest most of the time. So a sketch in which nothing has changed for some rounds is told as one
-//! sum, and each round tells the sums of a few of them. Where somebody's sum is another one, the sketch is told line by
-//! line again for a while. The first sketch always is.
+//! Most sketches are at rest most of the time. So a sketch in which nothing has changed for some rounds is told
+//! as one sum, and each round tells the sums of a few of them. Where somebody's sum is another one, the sketch
+//! is told line by line again for a while. The first sketch always is.
 
 use std::collections::BTreeMap;
 
