@@ -1,5 +1,5 @@
-//! Judging the server: by its accounts, by its verdicts on hits, by its estimates, by its lists of the largest keys, and
-//! by windows.
+//! Judging the server: by its accounts, by its verdicts on hits, by its estimates, by its lists of the largest keys,
+//! and by windows.
 
 mod accounts;
 mod checks;

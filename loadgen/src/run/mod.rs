@@ -28,8 +28,8 @@ use crate::server::{ServerUnderLoad, Servers, total_weight};
 /// Default number of keys that are checked besides the hottest ones.
 pub(crate) const DEFAULT_CHECKED_KEYS: usize = 1000;
 
-/// The longest time to wait for a list with all that was sent: nodes make lists twice a second, and others learn of them
-/// by gossip.
+/// The longest time to wait for a list with all that was sent: nodes make lists twice a second, and others learn of
+/// them by gossip.
 const LISTED_WITHIN: Duration = Duration::from_secs(5);
 /// Time between two looks meanwhile.
 const LIST_STEP: Duration = Duration::from_millis(50);
