@@ -16,8 +16,8 @@ use rmbd_names::resolve;
 
 /// How long a client may leave its replies unread.
 const STALL: Duration = Duration::from_secs(30);
-/// Bytes of the buffers of all connections of one data thread, beside what those have that say nothing. It is enough for
-/// some thousand that send and are answered as usual, or for some tens of the largest commands at once.
+/// Bytes of the buffers of all connections of one data thread, beside what those have that say nothing. It is enough
+/// for some thousand that send and are answered as usual, or for some tens of the largest commands at once.
 const BUSY_BYTES_A_THREAD: usize = 64 << 20;
 /// Bytes that a data thread has beside that: the words and the answers of commands, and buffers to receive into.
 pub(super) const HEAP_BYTES_A_THREAD: usize = 2 << 20;
