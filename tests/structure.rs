@@ -39,7 +39,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     (
         "config",
         &["engine"],
-        &["names", "proto", "sketch", "store"],
+        &["names", "proto", "rules", "sketch", "store"],
     ),
     ("data_dir", &[], &["snapshot"]),
     ("shared", &["engine", "config"], &["io", "store"]),
@@ -103,7 +103,8 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         "cli",
         &["config", "status"],
         &[
-            "client", "cluster", "console", "names", "proto", "sketch", "snapshot", "store",
+            "client", "cluster", "console", "names", "proto", "rules", "sketch", "snapshot",
+            "store",
         ],
     ),
 ];
