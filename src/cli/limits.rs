@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::config::table;
+use super::denied::{self, LimitsDeniedOptions};
 use super::status::printable;
 use super::{CliError, Streams};
 use crate::config::{Amount, KeySet, LimitConfig, config_of_file};
@@ -18,6 +19,8 @@ pub enum LimitsCommand {
     Check(LimitsCheckOptions),
     /// Print the limits of the configuration file
     Show(LimitsShowOptions),
+    /// Show which keys the limits of a node denied most often in the last minutes
+    Denied(LimitsDeniedOptions),
 }
 
 /// `rmbd limits check`
@@ -48,6 +51,7 @@ pub(super) fn run(command: &LimitsCommand, streams: &mut Streams<'_>) -> Result<
     let (file, is_json) = match command {
         LimitsCommand::Check(options) => (&options.file, options.json),
         LimitsCommand::Show(options) => (&options.config, options.json),
+        LimitsCommand::Denied(options) => return denied::run(options, streams),
     };
     let limits = config_of_file(file).map_err(CliError::Config)?.limits;
     let text = if is_json {
