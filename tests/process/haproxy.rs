@@ -14,7 +14,8 @@ use crate::http::{Proxy, get, start, start_upstream};
 use crate::kept::Scratch;
 use crate::nodes::{Node, PROGRAM, wait_until};
 
-/// HAProxy in front of a server that answers everything. Below `/closed` nothing passes without a verdict.
+/// HAProxy in front of a server that answers everything. Below `/closed` nothing passes without a verdict, and
+/// `/agents` tells whether there is a node.
 const HAPROXY: &str = r#"
 defaults
     mode http
@@ -24,6 +25,8 @@ defaults
 
 frontend web
     bind FRONT
+    monitor-uri /agents
+    monitor fail if { nbsrv(rmbd) lt 1 }
     filter spoe engine rmbd config FOLDER/rmbd.spoe
     http-request deny deny_status 503 if { var(txn.rmbd.error) -m found }
     http-request deny deny_status 429 hdr Retry-After "%[var(txn.rmbd.retry_after_ms),add(999),div(1000)]" if { var(txn.rmbd.allowed) -m int 0 }
@@ -134,6 +137,8 @@ fn haproxy_asks_before_each_request() {
     assert_eq!(status.connections_max, 256);
     node.terminate();
     assert!(node.running.wait("the end").success());
+    // A request that comes before HAProxy has noticed waits for as long as it may.
+    wait_until("HAProxy's look", || get(front, "/agents").0 == 503);
     // Without the node HAProxy does as it is configured.
     assert_eq!(get(front, "/?user=ann").0, 200);
     assert_eq!(get(front, "/closed?user=ann").0, 500);

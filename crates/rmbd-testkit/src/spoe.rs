@@ -1,5 +1,5 @@
-//! HAProxy's side of its offload protocol: frames that it sends, and how it reads those of an agent. It shares no code
-//! with the agent.
+//! HAProxy's side of its offload protocol: frames that it sends, and how it reads those of an agent. It shares no
+//! code with the agent.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

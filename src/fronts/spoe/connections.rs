@@ -18,12 +18,13 @@ use super::agent::Agent;
 use super::dialogue::{ANSWERS_FULL_BYTES, Dialogue, Then};
 use rmbd_proto::spoe::{LENGTH_BYTES, StatusCode, write_disconnect};
 
-/// Largest number of connections. HAProxy has about one for each of its threads, and more where it is told not to send
-/// one notification behind the other.
+/// Largest number of connections. HAProxy has about one for each of its threads, and more where it is told not to
+/// send one notification behind the other.
 pub(crate) const CONNECTIONS_MAX: usize = 256;
 /// Bytes of the largest frame with its length, which have to be there before anything of it is done.
 const RECEIVED_BYTES_MAX: usize = LENGTH_BYTES + FRAME_BYTES_MAX;
-/// Bytes that a connection may take: a frame, answers, and one more of the largest. Twice the answers, since they grow.
+/// Bytes that a connection may take: a frame, answers, and one more of the largest. Twice the answers, since they
+/// grow.
 pub(crate) const CONNECTION_BYTES_MAX: usize =
     RECEIVED_BYTES_MAX + 2 * (ANSWERS_FULL_BYTES + RECEIVED_BYTES_MAX);
 

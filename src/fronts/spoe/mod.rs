@@ -14,10 +14,10 @@
 //! | `rmbd-hit` | `key`, `limit` (a number), `window`, `sketch`, `weight` | adds, and says whether that is within the limit |
 //! | `rmbd-take` | as `rmbd-hit` | adds where that is within the limit |
 //!
-//! `weight` is 1, `sketch` is `default`, and `window` is all time where they are left out. A key is a text, any bytes, a
-//! number or an address, which counts like its text. Two arguments say how to answer: `as` is put before the names of
-//! the variables, and `fail` says what is `allowed` where there is no verdict: `closed`, nothing, where it is left out,
-//! or `open`, everything.
+//! `weight` is 1, `sketch` is `default`, and `window` is all time where they are left out. A key is a text, any
+//! bytes, a number or an address, which counts like its text. Two arguments say how to answer: `as` is put before the
+//! names of the variables, and `fail` says what is `allowed` where there is no verdict: `closed`, nothing, where it
+//! is left out, or `open`, everything.
 //!
 //! | variable, in the transaction | value |
 //! |---|---|
@@ -28,8 +28,8 @@
 //! | `retry_after_ms` | how long to wait: 0 where it is allowed; none where no wait helps |
 //! | `error` | why there is no verdict; none where there is one |
 //!
-//! Where messages of one notification have the same variables, one that is not allowed is not replaced by a later one.
-//! A message that is not understood changes nothing, and the others of its notification are done all the same.
+//! Where messages of one notification have the same variables, one that is not allowed is not replaced by a later
+//! one. A message that is not understood changes nothing, and the others of its notification are done all the same.
 //!
 //! All of it runs on the thread that awaits [`serve`], which is the one of HTTP.
 

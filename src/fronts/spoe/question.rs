@@ -11,8 +11,8 @@ use rmbd_proto::spoe::{Message, Value};
 
 /// Bytes of the longest word that is put before the names of variables: enough to tell messages apart.
 pub(super) const PREFIX_BYTES_MAX: usize = 32;
-/// Bytes of the longest text of an error. With it the answer to a message fits the smallest frame that HAProxy may ask
-/// for.
+/// Bytes of the longest text of an error. With it the answer to a message fits the smallest frame that HAProxy may
+/// ask for.
 pub(super) const ERROR_BYTES_MAX: usize = 100;
 /// Bytes of a name that an error repeats at most.
 const SHOWN_BYTES_MAX: usize = 32;

@@ -2,8 +2,8 @@
 
 use rmbd_proto::spoe::{Frame, FrameError, Hello, Value, next_frame};
 
-/// Ours must see in pieces of a stream what a naive reader sees in the whole of it. The first byte says how large frames
-/// may be, and how long the pieces are.
+/// Ours must see in pieces of a stream what a naive reader sees in the whole of it. The first byte says how large
+/// frames may be, and how long the pieces are.
 pub fn frames(input: &[u8]) {
     let &[how, ref stream @ ..] = input else {
         return;

@@ -51,7 +51,8 @@ pub struct Args<'a> {
     left: u8,
 }
 
-/// The first frame of what has come of a stream, without its length, and where it ends; `None` where more has to come.
+/// The first frame of what has come of a stream, without its length, and where it ends; `None` where more has to
+/// come.
 ///
 /// # Errors
 /// [`FrameError::TooBig`] for one of more than `frame_bytes_max` bytes, as soon as its length is there, and

@@ -1,11 +1,11 @@
 //! The protocol of HAProxy's *Stream Processing Offload Engine*: what HAProxy sends to an agent ([`Frame`]), and what
-//! the agent answers ([`write_hello`], [`AckWriter`], [`write_disconnect`]). HAProxy's `doc/SPOE.txt` specifies it, in
-//! section 3, as version 2.0.
+//! the agent answers ([`write_hello`], [`AckWriter`], [`write_disconnect`]). HAProxy's `doc/SPOE.txt` specifies it,
+//! in section 3, as version 2.0.
 //!
 //! Each frame has its length before it. A connection begins with a hello of both, which agree on the largest frame;
 //! then HAProxy notifies of messages, each with named arguments, and each notification is acknowledged with variables
-//! to set. Any number of notifications may be under way. Frames that are cut into fragments are refused, which an agent
-//! may do (3.2.1): what is asked here is small.
+//! to set. Any number of notifications may be under way. Frames that are cut into fragments are refused, which an
+//! agent may do (3.2.1): what is asked here is small.
 //!
 //! ```
 //! use rmbd_proto::spoe::{AckWriter, FRAME_BYTES_MIN, Frame, Scope, Value, next_frame};
@@ -89,8 +89,8 @@ pub enum StatusCode {
     Resources = 13,
 }
 
-/// Why bytes are no frame that an agent takes. Nothing behind it can be understood, so the connection has to end, with
-/// this [status code](Self::status_code).
+/// Why bytes are no frame that an agent takes. Nothing behind it can be understood, so the connection has to end,
+/// with this [status code](Self::status_code).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A frame is longer than was agreed.

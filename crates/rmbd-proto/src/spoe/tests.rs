@@ -1,5 +1,5 @@
-//! Committed vectors, cuts at every place, and edges. What is generated is in `tests/fuzz`, with a naive reader beside
-//! this one.
+//! Committed vectors, cuts at every place, and edges. What is generated is in `tests/fuzz`, with a naive reader
+//! beside this one.
 
 #![allow(clippy::unwrap_used)]
 

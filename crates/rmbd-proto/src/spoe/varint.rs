@@ -1,5 +1,5 @@
-//! Variable-length integers of HAProxy (3.1): a value below 240 is one byte. Otherwise the first byte has its last four
-//! bits, and what is left above 240 follows in groups of seven bits. Each value has one form.
+//! Variable-length integers of HAProxy (3.1): a value below 240 is one byte. Otherwise the first byte has its last
+//! four bits, and what is left above 240 follows in groups of seven bits. Each value has one form.
 
 use crate::reader::{ReadError, Reader};
 

@@ -43,8 +43,8 @@ pub fn write_disconnect(status: StatusCode, message: &str, out: &mut Vec<u8>) {
     frame.end(out);
 }
 
-/// Appends an acknowledgement: variables to set, or to forget. HAProxy puts a prefix of its own before their names, and
-/// leaves those out that its configuration does not mention.
+/// Appends an acknowledgement: variables to set, or to forget. HAProxy puts a prefix of its own before their names,
+/// and leaves those out that its configuration does not mention.
 #[derive(Debug)]
 pub struct AckWriter<'o> {
     out: &'o mut Vec<u8>,
