@@ -65,6 +65,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["io", "names", "proto", "store"],
     ),
     (
+        "fronts/spoe",
+        &["engine", "config", "shared", "status", "fronts/datagrams"],
+        &["proto", "store"],
+    ),
+    (
         "snapshots",
         &["data_dir", "shared", "status", "cluster_io"],
         &["pace", "proto", "snapshot", "store"],
@@ -92,6 +97,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "fronts/datagrams",
             "fronts/http",
             "fronts/resp",
+            "fronts/spoe",
             "snapshots",
             "legacy",
         ],

@@ -201,8 +201,10 @@ fn only_the_crew_starts_threads_and_tasks_of_a_node() {
     for (name, number, line) in product_lines() {
         let starts = starts.iter().any(|start| line.contains(start));
         // These are connections: their house checks how each ended.
-        let is_connection =
-            name == "src/fronts/http/connections.rs" && line.contains("self.tasks.spawn(");
+        let is_connection = ["http", "spoe"]
+            .iter()
+            .any(|front| name == format!("src/fronts/{front}/connections.rs"))
+            && line.contains("self.tasks.spawn(");
         assert!(
             !starts
                 || !rooms.iter().any(|room| name.starts_with(room))

@@ -126,6 +126,7 @@ fn every_key_is_heard() {
             "resp = '[::1]:6379'\nresp-password-file = 'p'\nresp-connections = 7\nresp-idle = '5m'",
             "--resp [::1]:6379 --resp-password-file p --resp-connections 7 --resp-idle 5m",
         ),
+        ("spoe = '[::1]:9001'", "--spoe [::1]:9001"),
         ("http-host = ['a', 'b']", "--http-host a,b"),
         ("http-token-file = 'a'", "--http-token-file a"),
         (

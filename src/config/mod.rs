@@ -19,6 +19,7 @@ mod settings;
 mod sketch_tests;
 mod sketches;
 mod span;
+mod spoe;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +57,7 @@ pub use self::sketches::{
 };
 pub use self::span::SpanError;
 pub(crate) use self::span::{parse as parse_span, text as span_text};
+pub use self::spoe::SpoeOptions;
 use rmbd_names::Resolver;
 pub use rmbd_names::{AddressError, HostPort};
 use rmbd_proto::SketchName;
@@ -143,6 +145,8 @@ pub struct NodeConfig {
     pub peer_grace_rounds: u32,
     /// Clients of Redis's protocol.
     pub resp: RespConfig,
+    /// The address for HAProxy's offload protocol as `HOST:PORT`; port 0 takes a free port. `None` is off.
+    pub spoe: Option<String>,
     /// The cluster that the node belongs to.
     pub cluster: ClusterConfig,
     /// The resolver for the names of other nodes: those to join, the advertised one, and those of orders to push.
@@ -177,6 +181,7 @@ impl Default for NodeConfig {
             max_peers: DEFAULT_MAX_PEERS,
             peer_grace_rounds: DEFAULT_PEER_GRACE_ROUNDS,
             resp: RespConfig::default(),
+            spoe: None,
             cluster: ClusterConfig::default(),
             resolver: Resolver::default(),
         }
@@ -258,6 +263,7 @@ impl NodeConfig {
             max_peers: options.max_peers,
             peer_grace_rounds: options.peer_grace_rounds,
             resp: RespConfig::from_options(options.resp)?,
+            spoe: options.spoe.spoe,
             cluster: ClusterConfig::from_options(options.cluster)?,
             resolver: Resolver::default(),
         };

@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::{
     AddressError, ClusterOptions, DEFAULT_ADDRESS, DEFAULT_MAX_PEERS, DEFAULT_PEER_GRACE_ROUNDS,
     DEFAULT_RECEIVE_BUFFER_BYTES, HashChoice, HostPort, HttpChoice, IoChoice, MAX_THREADS, Origins,
-    RespOptions, SketchWish,
+    RespOptions, SketchWish, SpoeOptions,
 };
 use rmbd_proto::legacy::Dialect;
 use rmbd_sketch::MAX_WEIGHT;
@@ -141,7 +141,7 @@ pub struct NodeOptions {
     )]
     pub show_keys: Vec<IpNet>,
 
-    /// Who may add and count at all, over UDP, HTTP and --resp [default: everybody]; repeat it or use commas
+    /// Who may add and count at all, over UDP, HTTP, --resp and --spoe [default: everybody]; repeat it or use commas
     #[arg(
         long, value_name = "CIDR", env = "RMBD_ALLOW", value_delimiter = ',',
         value_parser = cidr
@@ -205,6 +205,10 @@ pub struct NodeOptions {
     /// Clients of Redis's protocol.
     #[command(flatten)]
     pub resp: RespOptions,
+
+    /// HAProxy.
+    #[command(flatten)]
+    pub spoe: SpoeOptions,
 
     /// Which cluster, and how.
     #[command(flatten)]

@@ -93,7 +93,7 @@ pub struct RespOptions {
     pub resp_idle_ms: u64,
 }
 
-fn address(text: &str) -> Result<String, AddressError> {
+pub(super) fn address(text: &str) -> Result<String, AddressError> {
     text.parse::<HostPort>().map(|_| text.to_owned())
 }
 

@@ -42,6 +42,7 @@ impl NodeConfig {
             max_peers,
             peer_grace_rounds,
             resp,
+            spoe,
             cluster,
             top,
             windows: _,
@@ -90,6 +91,7 @@ impl NodeConfig {
             ),
         ];
         settings.extend(of_resp(resp));
+        settings.push(("spoe", json!(spoe)));
         settings.extend(of_cluster(cluster));
         let setting = |(key, value)| Setting { key, value };
         settings.into_iter().map(setting).collect()

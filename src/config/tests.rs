@@ -298,6 +298,13 @@ fn every_option_is_heard() {
             },
         ),
         (
+            "--spoe [::1]:9001",
+            NodeConfig {
+                spoe: Some("[::1]:9001".into()),
+                ..default()
+            },
+        ),
+        (
             "--peer-grace 9",
             NodeConfig {
                 peer_grace_rounds: 9,

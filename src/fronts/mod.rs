@@ -4,3 +4,4 @@
 pub(crate) mod datagrams;
 pub mod http;
 pub(crate) mod resp;
+pub(crate) mod spoe;

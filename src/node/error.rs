@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::spoe::SpoeError;
 use crate::cluster_io::ClusterError;
 use crate::config::{self, MAX_THREADS};
 use crate::data_dir::DataDirError;
@@ -42,6 +43,9 @@ pub enum NodeError {
     /// Clients of Redis's protocol cannot be served.
     #[error(transparent)]
     Resp(#[from] RespError),
+    /// HAProxy cannot be served.
+    #[error(transparent)]
+    Spoe(#[from] SpoeError),
     /// The file of tokens for HTTP gives none.
     #[error(transparent)]
     HttpTokens(#[from] TokenFileError),

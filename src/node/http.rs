@@ -1,4 +1,4 @@
-//! The thread of HTTP: requests of clients, and scrapes, which delay neither data threads nor replication.
+//! The thread of HTTP: requests of clients, scrapes, and HAProxy, which delay neither data threads nor replication.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -13,11 +13,15 @@ use super::error::{NodeError, system};
 use super::overview::Overview;
 use crate::fronts::http::api::{Api, ApiOptions, Tokens};
 use crate::fronts::http::{self, Hosts, StatusSource};
+use crate::fronts::spoe::{self, Agent};
 
 /// What the thread starts with, and owns from then on.
 pub(super) struct HttpThread {
     pub(super) overview: Arc<Overview>,
-    pub(super) listener: TcpListener,
+    /// `None` where HTTP is off.
+    pub(super) listener: Option<TcpListener>,
+    /// Where HAProxy connects to, and what answers it.
+    pub(super) spoe: Option<(TcpListener, Arc<Agent>)>,
     /// The names by which it may be asked.
     pub(super) hosts: Hosts,
     pub(super) tokens: Tokens,
@@ -76,7 +80,8 @@ impl HttpThread {
     async fn serve(self) -> std::io::Result<()> {
         #[cfg(test)]
         let crew = self.overview.crew().clone();
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let from_std = tokio::net::TcpListener::from_std;
+        let listener = self.listener.map(from_std).transpose()?;
         let HttpEnds { adding, serving } = self.ends;
         let source: Arc<dyn StatusSource> = self.overview.clone();
         let api = Arc::new(Api::new(ApiOptions {
@@ -88,14 +93,35 @@ impl HttpThread {
             published: Arc::clone(self.overview.http_tally()),
         }));
         let (alive, adds) = (self.alive, Arc::clone(&api));
+        let (spoe, agent) = self.spoe.unzip();
+        let spoe = spoe.map(from_std).transpose()?.zip(agent.clone());
         let ends_adding = async move {
             let _ = adding.await;
             adds.end_adding();
+            if let Some(agent) = agent {
+                agent.end_adding();
+            }
             drop(alive);
             std::future::pending::<()>().await;
         };
         let stop = async move { drop(serving.await) };
-        let serving = http::serve_with(listener, source, self.hosts, Some(api), stop);
+        let of_spoe = Arc::clone(&source);
+        let serving_spoe = async move {
+            if let Some((listener, agent)) = spoe {
+                spoe::serve(listener, agent, || of_spoe.connection_panicked()).await;
+            }
+        };
+        let hosts = self.hosts;
+        let serving_http = async move {
+            match listener {
+                Some(listener) => http::serve_with(listener, source, hosts, Some(api), stop).await,
+                None => stop.await,
+            }
+        };
+        // HAProxy is told of the end when nothing is added any more, before the other one.
+        let serving = async move {
+            tokio::join!(serving_http, serving_spoe);
+        };
         #[cfg(test)]
         let serving = crew.unless_struck(Part::Http, serving);
         tokio::select! {

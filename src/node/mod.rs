@@ -7,7 +7,8 @@
 //!                     rare messages, copied    v        │ merges
 //!                     into a bounded queue ──> control thread ── the cluster, rows to peers
 //!
-//!  TCP clients ──> HTTP thread: a session like those of data threads, and what the node tells of itself
+//!  TCP clients ──> HTTP thread: a session like those of data threads, and what the node tells of itself; beside it
+//!               HAProxy, with a session of its own
 //! ```
 
 mod bind;
@@ -26,6 +27,7 @@ mod resp;
 mod room;
 mod signals;
 mod sketch;
+mod spoe;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,7 @@ pub use self::program::run;
 pub use self::reload::{Reload, Reread, SetLog};
 use self::signals::Signals;
 pub use self::sketch::{AddError, AskError, SketchHandle, UnknownSketch};
+pub use self::spoe::SpoeError;
 use self::start::THE_STOP_SIGNAL;
 pub use crate::cluster_io::ClusterError;
 use crate::config::{LimitConfig, NodeConfig};
@@ -77,7 +80,7 @@ pub struct Node {
     crew: Crew,
     data: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
-    /// The thread of HTTP, if that is not off.
+    /// The thread of HTTP, if there is anything for it.
     http: Option<JoinHandle<()>>,
     /// The thread of snapshot files, if there is a folder for them and the node has served.
     keeper: Option<Keeper>,
@@ -117,6 +120,11 @@ impl Node {
     /// The real address for clients of Redis's protocol; `None` when it is off.
     pub fn resp_addr(&self) -> Option<SocketAddr> {
         self.overview.resp().map(resp::Resp::address)
+    }
+
+    /// The real address for HAProxy; `None` when it is off.
+    pub fn spoe_addr(&self) -> Option<SocketAddr> {
+        self.overview.spoe().map(|agent| agent.address())
     }
 
     /// The real address on which other nodes reach this one; `None` if the node is in no cluster.

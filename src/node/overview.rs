@@ -10,14 +10,15 @@ use super::resp::Resp;
 use crate::cluster_io::Participation;
 use crate::fronts::datagrams::{Asks, ClientPort};
 use crate::fronts::http::{PendingOrder, StatusSource};
+use crate::fronts::spoe::Agent;
 use crate::legacy::LegacyPeers;
 use crate::shared::Shared;
 use crate::snapshots::{Ordered, SnapshotDesk};
 use crate::status::{
     CompactStatus, Datagrams, DeniedDocument, DeniedError, DeniedQuestion, Detail, DetailError,
     DetailQuestion, HttpApiStatus, IoStatus, LimitStatus, LogStatus, Messages, NamedSketchStatus,
-    ObservedThread, PublishedTally, Replies, RespStatus, SketchStatus, SnapshotFilesStatus, Status,
-    TopDocument, TopError, TopQuestion, tally_of,
+    ObservedThread, PublishedTally, Replies, RespStatus, SketchStatus, SnapshotFilesStatus,
+    SpoeStatus, Status, TopDocument, TopError, TopQuestion, tally_of,
 };
 use rmbd_io::Backend;
 use rmbd_proto::compact::Problem;
@@ -29,6 +30,7 @@ pub(super) struct Overview {
     threads: Box<[Arc<ObservedThread>]>,
     http: Option<SocketAddr>,
     resp: Option<Resp>,
+    spoe: Option<Arc<Agent>>,
     participation: Participation,
     peers: Arc<LegacyPeers>,
     /// `None` where nothing is kept.
@@ -42,12 +44,12 @@ pub(super) struct Overview {
 }
 
 impl Overview {
-    /// The overview of a node that is not ready yet. `http` is the real address of HTTP, and `resp` what serves
-    /// clients of Redis's protocol.
+    /// The overview of a node that is not ready yet. `http` is the real address of HTTP, and `resp` and
+    /// `spoe` are what serves clients of Redis's protocol and HAProxy.
     pub(super) fn new(
         port: Arc<ClientPort>,
         threads: Box<[Arc<ObservedThread>]>,
-        (http, resp): (Option<SocketAddr>, Option<Resp>),
+        (http, resp, spoe): (Option<SocketAddr>, Option<Resp>, Option<Arc<Agent>>),
         participation: Participation,
         peers: Arc<LegacyPeers>,
         snapshots: Option<Arc<SnapshotDesk>>,
@@ -58,6 +60,7 @@ impl Overview {
             threads,
             http,
             resp,
+            spoe,
             participation,
             peers,
             snapshots,
@@ -88,6 +91,16 @@ impl Overview {
     /// How clients of Redis's protocol are served; `None` when they are not.
     pub(super) fn resp(&self) -> Option<&Resp> {
         self.resp.as_ref()
+    }
+
+    /// What serves HAProxy; `None` when it is off.
+    pub(super) fn spoe(&self) -> Option<&Arc<Agent>> {
+        self.spoe.as_ref()
+    }
+
+    /// Whether there is anything for the thread of HTTP.
+    pub(super) fn needs_http_thread(&self) -> bool {
+        self.http.is_some() || self.spoe.is_some()
     }
 
     /// Where the API over HTTP shows what it has done.
@@ -149,7 +162,10 @@ impl StatusSource for Overview {
     fn status(&self) -> Status {
         let (engine, replica) = (self.shared().engine(), self.shared().replica());
         let (boot, now) = (engine.boot(), self.shared().now());
-        let tally = tally_of(&self.threads, &self.http_tally);
+        let mut tally = tally_of(&self.threads, &self.http_tally);
+        if let Some(spoe) = &self.spoe {
+            tally += &spoe.tally();
+        }
         let (cluster, readiness) = self.participation.status(boot, engine.registry(), now);
         let peers = self.peers.lock();
         let mut status = Status {
@@ -176,6 +192,10 @@ impl StatusSource for Overview {
                 .resp
                 .as_ref()
                 .map_or_else(RespStatus::default, Resp::status),
+            spoe: self
+                .spoe
+                .as_ref()
+                .map_or_else(SpoeStatus::default, |agent| agent.status()),
             http_api: HttpApiStatus::default(),
             snapshot_files: self
                 .snapshots

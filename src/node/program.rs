@@ -65,7 +65,7 @@ fn announce(status: &Status) {
 fn ready_line(status: &Status) -> String {
     let (sketch, memory) = (&status.sketch, MemoryOfAll::of(status));
     format!(
-        "rmbd ready udp={} http={} cluster={} io={} threads={} sketch={}x{} hash={} memory={} cells={} windows={} lists={} sketches={} resp={}",
+        "rmbd ready udp={} http={} cluster={} io={} threads={} sketch={}x{} hash={} memory={} cells={} windows={} lists={} sketches={} resp={} spoe={}",
         status.udp,
         status.http.as_deref().unwrap_or("off"),
         status.cluster.address.as_deref().unwrap_or("off"),
@@ -80,6 +80,7 @@ fn ready_line(status: &Status) -> String {
         binary_size(memory.lists_bytes),
         status.sketches.len(),
         status.resp.address.as_deref().unwrap_or("off"),
+        status.spoe.address.as_deref().unwrap_or("off"),
     )
 }
 

@@ -2,6 +2,7 @@
 
 use super::resp::{HEAP_BYTES_A_THREAD, buffers_bytes_a_thread};
 use crate::config::{NodeConfig, RespConfig, SketchConfig, copies_of_cells};
+use crate::fronts::spoe::{CONNECTION_BYTES_MAX, CONNECTIONS_MAX};
 use rmbd_io::Backend;
 use rmbd_io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
 use rmbd_sketch::{HashFamily, lanes_of};
@@ -49,7 +50,8 @@ pub(super) fn check(
     let blocks = allocated(&sketches(config), config, threads);
     let threads = threads as u64;
     let keeps = config.cluster.data_dir.is_some();
-    room_for_files(files(threads, backend, keeps) + files_of_resp(&config.resp, threads, backend))?;
+    let of_fronts = files_of_resp(&config.resp, threads, backend) + files_of_spoe(config);
+    room_for_files(files(threads, backend, keeps) + of_fronts)?;
     room_for_memory(&blocks, mapped(threads + u64::from(keeps), backend))
 }
 
@@ -79,6 +81,14 @@ fn files_of_resp(resp: &RespConfig, threads: u64, backend: Backend) -> u64 {
     }
 }
 
+/// Files for HAProxy: connections, and the listener.
+fn files_of_spoe(config: &NodeConfig) -> u64 {
+    match config.spoe {
+        Some(_) => CONNECTIONS_MAX as u64 + 1,
+        None => 0,
+    }
+}
+
 /// Bytes that a data thread allocates for clients of Redis's protocol.
 fn heap_bytes_of_resp(resp: &RespConfig) -> usize {
     match resp.address {
@@ -94,11 +104,13 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
     let tables = sketches
         .iter()
         .flat_map(|sketch| tables_of(sketch, config.family, threads, learns_slices));
-    // The thread of HTTP has a batch for each, too, and clients of Redis's protocol have batches of their own.
-    let batches = 1 + (threads << u32::from(config.resp.address.is_some()));
+    // The thread of HTTP has a batch for each, too, and HAProxy and clients of Redis's protocol have batches of their own.
+    let has_spoe = config.spoe.is_some();
+    let batches = 1 + usize::from(has_spoe) + (threads << u32::from(config.resp.address.is_some()));
     let of_sketches = sketches.len() * batches * BATCH_BYTES;
     let of_resp = threads * heap_bytes_of_resp(&config.resp);
-    let of_sketches = (of_sketches + of_resp).div_ceil(HEAP_BLOCK_BYTES);
+    let of_spoe = usize::from(has_spoe) * CONNECTIONS_MAX * CONNECTION_BYTES_MAX;
+    let of_sketches = (of_sketches + of_resp + of_spoe).div_ceil(HEAP_BLOCK_BYTES);
     let blocks = HEAP_BLOCKS_OF_NODE + threads as u64 * HEAP_BLOCKS_A_THREAD + of_sketches as u64;
     let denied = DeniedBook::memory_bytes(threads, config.limits.len());
     tables

@@ -21,6 +21,7 @@ use super::limits::rules;
 use super::overview::Overview;
 use super::resp::{Resp, RespListeners};
 use super::signals::Signals;
+use super::spoe::SpoeListener;
 use super::{Node, room};
 use crate::cluster_io::{self, ClusterSockets, Opened, Participation, Seeds, SharedCluster};
 use crate::config::{IoChoice, MAX_THREADS, NodeConfig};
@@ -62,6 +63,7 @@ impl Node {
         let data_dir = DataDir::open(config.cluster.data_dir.as_deref(), drawn.node)?;
         let Bound { sockets, http } = bind(config, threads)?;
         let resp = RespListeners::bind(&config.resp, threads)?;
+        let spoe = SpoeListener::bind(config)?;
         let client = sockets
             .first()
             .map_or_else(unspecified, DataSocket::local_addr);
@@ -145,11 +147,13 @@ impl Node {
         ));
         let resp = resp.map(|listeners| Resp::new(config, listeners, &port));
         let resp = resp.transpose()?;
+        let spoe = spoe.map(|listener| listener.serve_by(&port));
+        let agent = spoe.as_ref().map(|(_, agent)| Arc::clone(agent));
         let peers = Arc::new(LegacyPeers::new(config, replica));
         let overview = Arc::new(Overview::new(
             Arc::clone(&port),
             observed,
-            (http_addr, resp),
+            (http_addr, resp, agent),
             participation,
             Arc::clone(&peers),
             keeping.as_ref().map(|keeping| Arc::clone(keeping.desk())),
@@ -174,12 +178,14 @@ impl Node {
         let (alive, data_ended) = mpsc::channel(1);
         let (serving, serves) = std_mpsc::channel();
         let lookups = crew.lookups(Part::PeerLookup, &config.resolver);
-        let (http_hold, http) = http
-            .map(|listener| {
+        let needs_http_thread = http.is_some() || spoe.is_some();
+        let (http_hold, http) = needs_http_thread
+            .then(|| {
                 let (hold, ends) = ends_of_http();
                 let thread = HttpThread {
                     overview: Arc::clone(&overview),
-                    listener,
+                    listener: http,
+                    spoe,
                     hosts: http_hosts(config),
                     tokens: std::mem::take(&mut tokens),
                     has_check: config.http_check,

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crossbeam_utils::CachePadded;
 use serde::{Deserialize, Serialize};
 
-use super::{CompactStatus, Datagrams, HttpApiStatus, RespStatus, Status};
+use super::{CompactStatus, Datagrams, HttpApiStatus, RespStatus, SpoeStatus, Status};
 use crate::engine;
 use rmbd_proto::compact::Problem;
 use rmbd_proto::legacy::Malformed;
@@ -253,6 +253,19 @@ counters! {
         closed_no_memory: Thread = "rmbd_resp_closed_no_memory" "Connections that needed too large buffers",
         closed_failed: Thread = "rmbd_resp_closed_failed" "Connections that the network broke",
         closed_at_end: Thread = "rmbd_resp_closed_at_end" "Connections that the node's end closed",
+    }
+    spoe: SpoeStatus {
+        spoe_messages: Thread = "rmbd_spoe_messages" "Messages of HAProxy, understood or not",
+        spoe_over: Thread = "rmbd_spoe_over" "Messages of HAProxy that were over a limit",
+        spoe_refused: Thread = "rmbd_spoe_refused" "Messages of HAProxy that were refused as they were",
+        spoe_failed: Thread = "rmbd_spoe_failed" "Messages of HAProxy that this node could not take then",
+        spoe_health_checks: Thread = "rmbd_spoe_health_checks" "Health checks of HAProxy",
+        spoe_protocol_errors: Thread = "rmbd_spoe_protocol_errors" "Bytes of HAProxy that were no frames",
+        spoe_connections_accepted: Thread = "rmbd_spoe_connections_accepted" "Connections of HAProxy that were served",
+        spoe_connections_not_allowed: Thread = "rmbd_spoe_connections_not_allowed" "Connections that --allow refused",
+        spoe_connections_without_place: Thread = "rmbd_spoe_connections_without_place" "Connections beyond those there may be",
+        spoe_closed_idle: Thread = "rmbd_spoe_closed_idle" "Connections that were silent for too long",
+        spoe_closed_stalled: Thread = "rmbd_spoe_closed_stalled" "Connections whose clients did not read",
     }
     http_api: HttpApiStatus {
         http_adds: Thread = "rmbd_http_adds" "Requests over HTTP to add",

@@ -13,6 +13,7 @@ mod resp;
 mod sketches;
 mod snapshot_files;
 mod sources;
+mod spoe;
 #[cfg(test)]
 pub(crate) mod testing;
 mod thread;
@@ -42,6 +43,7 @@ pub use self::snapshot_files::{
     SnapshotOrder,
 };
 pub(crate) use self::sources::{hex, tally_of};
+pub use self::spoe::SpoeStatus;
 pub(crate) use self::thread::ObservedThread;
 pub use self::top::{
     TopDocument, TopError, TopKeyDocument, TopListStatus, TopPart, TopQuestion, TopStatus,
@@ -92,6 +94,9 @@ pub struct Status {
     /// Clients of Redis's protocol.
     #[serde(default)]
     pub resp: RespStatus,
+    /// HAProxy's offload protocol.
+    #[serde(default)]
+    pub spoe: SpoeStatus,
     /// Requests to the API over HTTP.
     #[serde(default)]
     pub http_api: HttpApiStatus,

@@ -19,8 +19,8 @@ use super::{
     HttpApiStatus, IoStatus, LastSnapshotFile, LikelyErrorStatus, LimitStatus, LoadedSnapshotFile,
     LogStatus, MemberStatus, Messages, NamedSketchStatus, NewWriterStatus, OneWayStatus,
     OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness, Replies, RespStatus, SetAsideFile,
-    SharedNodeStatus, SketchStatus, SliceStatus, SnapshotFilesStatus, Status, ThreadStatus,
-    TopDocument, TopError, TopListStatus, TopQuestion, TopStatus, WindowStatus,
+    SharedNodeStatus, SketchStatus, SliceStatus, SnapshotFilesStatus, SpoeStatus, Status,
+    ThreadStatus, TopDocument, TopError, TopListStatus, TopQuestion, TopStatus, WindowStatus,
 };
 use crate::engine::limits::Amount;
 use crate::engine::{Admitted, Engine, EngineOptions, Rule, Session};
@@ -200,6 +200,22 @@ pub(crate) fn status() -> Status {
             closed_no_memory: 61,
             closed_failed: 62,
             closed_at_end: 63,
+        },
+        spoe: SpoeStatus {
+            address: Some("127.0.0.1:9001".into()),
+            connections: 12,
+            connections_max: 256,
+            spoe_messages: 600_001,
+            spoe_over: 71,
+            spoe_refused: 72,
+            spoe_failed: 73,
+            spoe_health_checks: 74,
+            spoe_protocol_errors: 75,
+            spoe_connections_accepted: 76,
+            spoe_connections_not_allowed: 77,
+            spoe_connections_without_place: 78,
+            spoe_closed_idle: 79,
+            spoe_closed_stalled: 80,
         },
         http_api: HttpApiStatus {
             http_adds: 51,

@@ -7,6 +7,7 @@ mod cluster;
 mod compact;
 mod legacy;
 mod resp;
+mod spoe;
 mod targets;
 
 use std::panic::catch_unwind;

@@ -125,7 +125,7 @@ http {
 "#;
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-fn start(words: &[&str]) -> Node {
+pub(crate) fn start(words: &[&str]) -> Node {
     let node = Node::start_by(&[PROGRAM], Which::Out, Kind::Read, words);
     wait_until("a node that serves", || node.get("/readyz").is_some());
     node
@@ -154,7 +154,7 @@ fn post(address: SocketAddr, path: &str, body: &Value) -> (u16, Value) {
     (code, serde_json::from_str(&body).expect(&body))
 }
 
-fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let (code, head, _) = ask(address, &request);
     (code, head)
@@ -250,7 +250,7 @@ fn add_one(address: SocketAddr) -> bool {
 }
 
 /// A process that is killed when the test ends.
-struct Proxy(Child);
+pub(crate) struct Proxy(pub(crate) Child);
 
 impl Drop for Proxy {
     fn drop(&mut self) {
@@ -283,7 +283,7 @@ fn start_proxy(
 }
 
 /// Answers everything with 200, as long as the process runs.
-fn start_upstream() -> SocketAddr {
+pub(crate) fn start_upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

@@ -1,6 +1,6 @@
-//! The byte formats of rmbd: the [compact] one of clients, the one of Redis ([resp]), the [legacy] one of the Python
-//! program, and the messages that nodes of a [cluster] send each other. Nothing in this crate panics, whatever the
-//! bytes, and reading copies nothing.
+//! The byte formats of rmbd: the [compact] one of clients, the one of Redis ([resp]), the one of HAProxy
+//! ([spoe]), the [legacy] one of the Python program, and the messages that nodes of a [cluster] send each other.
+//! Nothing in this crate panics, whatever the bytes, and reading copies nothing.
 //!
 //! ```
 //! use rmbd_proto::compact::{Operation, request};
@@ -20,6 +20,7 @@ mod reader;
 pub mod resp;
 mod sketch_name;
 pub mod snapshot_file;
+pub mod spoe;
 mod varint;
 
 pub use self::numbers::{Boot, LimitNumber, SketchNumber, Writer};

@@ -30,5 +30,6 @@ pub mod proxy;
 pub mod random;
 pub mod redis;
 pub mod required;
+pub mod spoe;
 pub mod streams;
 pub mod tree;

@@ -9,7 +9,7 @@ use std::io::Write as _;
 
 use super::http::StatusSource;
 use super::{CliError, StatusOptions, Streams};
-use crate::status::{LogStatus, PeerStatus, RespStatus, SketchStatus, Status};
+use crate::status::{LogStatus, PeerStatus, RespStatus, SketchStatus, SpoeStatus, Status};
 
 /// What has to happen before a node tells others of slices that an earlier start of it began.
 pub(super) const NAME_WAITS_FOR: &str = "another node to say what it has of what was counted before the start: no node is told more of it until then";
@@ -49,6 +49,26 @@ fn write_resp(resp: &RespStatus, out: &mut String) -> std::fmt::Result {
         resp.protocol_errors,
         resp.wrong_passwords,
         resp.connections_without_place
+    )
+}
+
+/// HAProxy's offload protocol, where it is served.
+fn write_spoe(spoe: &SpoeStatus, out: &mut String) -> std::fmt::Result {
+    let Some(address) = &spoe.address else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "spoe       {}, connections {} of {}, messages {}, over {}, refused {}, failed {}, no frames {}, without a place {}",
+        printable(address),
+        spoe.connections,
+        spoe.connections_max,
+        spoe.spoe_messages,
+        spoe.spoe_over,
+        spoe.spoe_refused,
+        spoe.spoe_failed,
+        spoe.spoe_protocol_errors,
+        spoe.spoe_connections_without_place
     )
 }
 
@@ -125,6 +145,7 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         compact.once_clients, compact.once_clients_max, compact.repeats
     )?;
     write_resp(&status.resp, out)?;
+    write_spoe(&status.spoe, out)?;
     let buffer = io.threads.iter().map(|thread| thread.receive_buffer_bytes);
     write!(
         out,

@@ -30,7 +30,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::counters::{Single, singles};
 use super::{
     CompactStatus, Datagrams, IoStatus, LogStatus, Messages, PeerStatus, Replies, RespStatus,
-    SketchStatus, Status, ThreadStatus,
+    SketchStatus, SpoeStatus, Status, ThreadStatus,
 };
 
 /// A text format of metrics.
@@ -107,6 +107,7 @@ impl Collector for Scrape {
         page.io(&self.status.io)?;
         page.compact(&self.status.compact)?;
         page.resp(&self.status.resp)?;
+        page.spoe(&self.status.spoe)?;
         page.singles(singles::http_api(&self.status.http_api))?;
         page.snapshot_files(&self.status.snapshot_files)?;
         page.log(&self.status.log)?;
@@ -278,6 +279,26 @@ impl Page<'_> {
             "Connections of such clients that there may be",
             None,
             resp.connections_max,
+        )
+    }
+
+    /// Encodes the families of HAProxy's offload protocol; none where it is not served.
+    fn spoe(&mut self, spoe: &SpoeStatus) -> fmt::Result {
+        if spoe.address.is_none() {
+            return Ok(());
+        }
+        self.singles(singles::spoe(spoe))?;
+        self.gauge(
+            "rmbd_spoe_connections",
+            "Connections of HAProxy",
+            None,
+            spoe.connections,
+        )?;
+        self.gauge(
+            "rmbd_spoe_connections_max",
+            "Connections of HAProxy that there may be",
+            None,
+            spoe.connections_max,
         )
     }
 
