@@ -2,6 +2,7 @@
 //! and a configuration file.
 
 mod cluster;
+mod envoy;
 pub mod environment;
 mod file;
 #[cfg(test)]
@@ -32,6 +33,9 @@ use tracing_subscriber::EnvFilter;
 pub use self::cluster::{
     ClusterChoice, ClusterConfig, ClusterOptions, DEFAULT_GOSSIP_INTERVAL_MS,
     DEFAULT_GOSSIP_RATE_BYTES_PER_S, DEFAULT_MAX_ORIGINS, DEFAULT_SNAPSHOT_INTERVAL_MS,
+};
+pub use self::envoy::{
+    ENVOY_SKETCH, EnvoyConfig, EnvoyOptions, NoWindow, RuleFiles, RuleFilesError,
 };
 pub use self::file::{FILE_BYTES_MAX, FileError, Place};
 pub use self::levels::{Layered, Origins, Source, config_of_file, read};
@@ -139,6 +143,8 @@ pub struct NodeConfig {
     pub peer_grace_rounds: u32,
     /// Clients of Redis's protocol.
     pub resp: RespConfig,
+    /// Envoy's rate limit service. [`with_envoy`](Self::with_envoy) adds the sketch that counts for it.
+    pub envoy: EnvoyConfig,
     /// The cluster that the node belongs to.
     pub cluster: ClusterConfig,
     /// The resolver for the names of other nodes: those to join, the advertised one, and those of orders to push.
@@ -173,6 +179,7 @@ impl Default for NodeConfig {
             max_peers: DEFAULT_MAX_PEERS,
             peer_grace_rounds: DEFAULT_PEER_GRACE_ROUNDS,
             resp: RespConfig::default(),
+            envoy: EnvoyConfig::default(),
             cluster: ClusterConfig::default(),
             resolver: Resolver::default(),
         }
@@ -205,11 +212,12 @@ impl NodeConfig {
         Ok(all)
     }
 
-    /// Checks that the options fit together, and fills in the others. A file that they name is not read here: that is
-    /// done by [`read`], whose options carry what the file gives.
+    /// Checks that the options fit together, and fills in the others. The configuration file that they name is not read
+    /// here: that is done by [`read`], whose options carry what the file gives. Files of rules are.
     ///
     /// # Errors
-    /// Fails for options that contradict each other, and for sketches and limits that are not possible.
+    /// Fails for options that contradict each other, for sketches and limits that are not possible, and for rules that
+    /// cannot be read.
     pub fn from_options(options: NodeOptions) -> Result<Self, ConfigError> {
         let wishes = wishes(&options);
         let default = wishes.iter().find(|wish| wish.is_default());
@@ -254,9 +262,11 @@ impl NodeConfig {
             max_peers: options.max_peers,
             peer_grace_rounds: options.peer_grace_rounds,
             resp: RespConfig::from_options(options.resp)?,
+            envoy: EnvoyConfig::default(),
             cluster: ClusterConfig::from_options(options.cluster)?,
             resolver: Resolver::default(),
         };
+        let config = config.with_envoy(EnvoyConfig::from_options(options.envoy)?)?;
         let place = default.and_then(|wish| options.origins.place_of(wish));
         let sketches = config
             .all_sketches()
@@ -409,6 +419,17 @@ pub enum ConfigError {
         "--http-check (RMBD_HTTP_CHECK) wants a token from whoever asks: give --http-token-file (RMBD_HTTP_TOKEN_FILE), too, or leave it out"
     )]
     CheckWithoutToken,
+    /// Envoy is to be answered, and there are no rules.
+    #[error(
+        "--envoy (RMBD_ENVOY) answers by rules: name their files with --limits DIR|FILE (RMBD_LIMITS), too, or leave it out"
+    )]
+    EnvoyWithoutLimits,
+    /// The rules cannot be read.
+    #[error(transparent)]
+    Rules(#[from] RuleFilesError),
+    /// The configured sketch that counts for rules lacks a window.
+    #[error(transparent)]
+    NoWindow(#[from] NoWindow),
 }
 
 impl ConfigError {

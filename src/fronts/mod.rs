@@ -2,5 +2,6 @@
 //! are made in [`engine`](crate::engine), so that they are the same in all fronts.
 
 pub(crate) mod datagrams;
+pub(crate) mod envoy;
 pub mod http;
 pub(crate) mod resp;

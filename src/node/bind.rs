@@ -98,7 +98,8 @@ pub(super) fn http_hosts(config: &NodeConfig) -> Hosts {
     Hosts::of_this_host(named.chain(config.http_hosts.iter().cloned()))
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens at an address, without ever blocking.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)

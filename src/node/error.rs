@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::cluster_io::ClusterError;
 use crate::config::{self, MAX_THREADS};
 use crate::data_dir::DataDirError;
+use crate::fronts::envoy::EnvoyError;
 use crate::fronts::http::TokenFileError;
 use crate::fronts::resp::RespError;
 use crate::snapshots::SnapshotFileFailure;
@@ -42,6 +43,9 @@ pub enum NodeError {
     /// Clients of Redis's protocol cannot be served.
     #[error(transparent)]
     Resp(#[from] RespError),
+    /// Envoy's rate limit service cannot be served.
+    #[error(transparent)]
+    Envoy(#[from] EnvoyError),
     /// The file of tokens for HTTP gives none.
     #[error(transparent)]
     HttpTokens(#[from] TokenFileError),

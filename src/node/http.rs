@@ -1,23 +1,29 @@
-//! The thread of HTTP: requests of clients, and scrapes, which delay neither data threads nor replication.
+//! The thread of HTTP: requests of clients and of proxies, and scrapes, which delay neither data threads nor
+//! replication.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
 use std::sync::Arc;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 #[cfg(test)]
 use super::crew::Part;
+use super::envoy::EnvoyService;
 use super::error::{NodeError, system};
 use super::overview::Overview;
 use crate::fronts::http::api::{Api, ApiOptions, Tokens};
 use crate::fronts::http::{self, Hosts, StatusSource};
+use rmbd_envoy::Bounds;
 
 /// What the thread starts with, and owns from then on.
 pub(super) struct HttpThread {
     pub(super) overview: Arc<Overview>,
-    pub(super) listener: TcpListener,
+    /// Where HTTP is served; `None` where it is off.
+    pub(super) listener: Option<TcpListener>,
+    /// Where proxies are served; `None` where that is off.
+    pub(super) proxies: Option<TcpListener>,
     /// The names by which it may be asked.
     pub(super) hosts: Hosts,
     pub(super) tokens: Tokens,
@@ -76,9 +82,10 @@ impl HttpThread {
     async fn serve(self) -> std::io::Result<()> {
         #[cfg(test)]
         let crew = self.overview.crew().clone();
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let HttpEnds { adding, serving } = self.ends;
         let source: Arc<dyn StatusSource> = self.overview.clone();
+        let front = self.overview.envoy().front();
+        let has_rules = self.overview.has_rules();
         let api = Arc::new(Api::new(ApiOptions {
             shared: Arc::clone(self.overview.shared()),
             source: Arc::clone(&source),
@@ -86,22 +93,62 @@ impl HttpThread {
             tokens: self.tokens,
             has_check: self.has_check,
             published: Arc::clone(self.overview.http_tally()),
+            envoy: has_rules.then(|| Arc::clone(front)),
         }));
-        let (alive, adds) = (self.alive, Arc::clone(&api));
+        let (alive, adds, front) = (self.alive, Arc::clone(&api), Arc::clone(front));
+        let service = Arc::new(EnvoyService {
+            front: Arc::clone(&front),
+            overview: Arc::clone(&self.overview),
+        });
         let ends_adding = async move {
             let _ = adding.await;
             adds.end_adding();
+            front.end_adding();
             drop(alive);
             std::future::pending::<()>().await;
         };
-        let stop = async move { drop(serving.await) };
-        let serving = http::serve_with(listener, source, self.hosts, Some(api), stop);
+        let (stop, stopped) = watch::channel(());
+        let ends_serving = async move {
+            drop(serving.await);
+            drop(stop);
+            std::future::pending::<()>().await;
+        };
+        let (listener, proxies) = (tokio_listener(self.listener)?, tokio_listener(self.proxies)?);
+        let hosts = self.hosts;
+        let until = stopped.clone();
+        let http = async move {
+            match listener {
+                Some(it) => http::serve_with(it, source, hosts, Some(api), gone(until)).await,
+                None => gone(until).await,
+            }
+        };
+        let envoy = async move {
+            match proxies {
+                Some(it) => rmbd_envoy::serve(it, service, Bounds::default(), gone(stopped)).await,
+                None => gone(stopped).await,
+            }
+        };
+        let serving = async {
+            tokio::join!(http, envoy);
+        };
         #[cfg(test)]
         let serving = crew.unless_struck(Part::Http, serving);
         tokio::select! {
             () = serving => {}
             () = ends_adding => {}
+            () = ends_serving => {}
         }
         Ok(())
     }
+}
+
+/// Waits until the sender is gone.
+async fn gone(mut signal: watch::Receiver<()>) {
+    while signal.changed().await.is_ok() {}
+}
+
+fn tokio_listener(
+    listener: Option<TcpListener>,
+) -> std::io::Result<Option<tokio::net::TcpListener>> {
+    listener.map(tokio::net::TcpListener::from_std).transpose()
 }

@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, OnceLock};
 
 use super::crew::{Crew, Part};
+use super::envoy::Envoy;
 use super::resp::Resp;
 use crate::cluster_io::Participation;
+use crate::config::ENVOY_SKETCH;
 use crate::fronts::datagrams::{Asks, ClientPort};
 use crate::fronts::http::{PendingOrder, StatusSource};
 use crate::legacy::LegacyPeers;
@@ -29,6 +31,7 @@ pub(super) struct Overview {
     threads: Box<[Arc<ObservedThread>]>,
     http: Option<SocketAddr>,
     resp: Option<Resp>,
+    envoy: Envoy,
     participation: Participation,
     peers: Arc<LegacyPeers>,
     /// `None` where nothing is kept.
@@ -42,12 +45,12 @@ pub(super) struct Overview {
 }
 
 impl Overview {
-    /// The overview of a node that is not ready yet. `http` is the real address of HTTP, and `resp` what serves
-    /// clients of Redis's protocol.
+    /// The overview of a node that is not ready yet. `http` is the real address of HTTP, `resp` what serves clients
+    /// of Redis's protocol, and `envoy` what serves proxies.
     pub(super) fn new(
         port: Arc<ClientPort>,
         threads: Box<[Arc<ObservedThread>]>,
-        (http, resp): (Option<SocketAddr>, Option<Resp>),
+        (http, resp, envoy): (Option<SocketAddr>, Option<Resp>, Envoy),
         participation: Participation,
         peers: Arc<LegacyPeers>,
         snapshots: Option<Arc<SnapshotDesk>>,
@@ -58,6 +61,7 @@ impl Overview {
             threads,
             http,
             resp,
+            envoy,
             participation,
             peers,
             snapshots,
@@ -88,6 +92,22 @@ impl Overview {
     /// How clients of Redis's protocol are served; `None` when they are not.
     pub(super) fn resp(&self) -> Option<&Resp> {
         self.resp.as_ref()
+    }
+
+    /// How proxies are served.
+    pub(super) fn envoy(&self) -> &Envoy {
+        &self.envoy
+    }
+
+    /// Whether the node has started with rules.
+    pub(super) fn has_rules(&self) -> bool {
+        let registry = self.shared().engine().registry();
+        registry.by_name(ENVOY_SKETCH.as_bytes()).is_some()
+    }
+
+    /// Whether there is anything for the thread of HTTP to serve.
+    pub(super) fn has_http_thread(&self) -> bool {
+        self.http.is_some() || self.envoy.address().is_some()
     }
 
     /// Where the API over HTTP shows what it has done.
@@ -149,7 +169,8 @@ impl StatusSource for Overview {
     fn status(&self) -> Status {
         let (engine, replica) = (self.shared().engine(), self.shared().replica());
         let (boot, now) = (engine.boot(), self.shared().now());
-        let tally = tally_of(&self.threads, &self.http_tally);
+        let mut tally = tally_of(&self.threads, &self.http_tally);
+        tally += &self.envoy.front().tally();
         let (cluster, readiness) = self.participation.status(boot, engine.registry(), now);
         let peers = self.peers.lock();
         let mut status = Status {
@@ -176,6 +197,7 @@ impl StatusSource for Overview {
                 .resp
                 .as_ref()
                 .map_or_else(RespStatus::default, Resp::status),
+            envoy: self.envoy.status(),
             http_api: HttpApiStatus::default(),
             snapshot_files: self
                 .snapshots

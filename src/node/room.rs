@@ -1,5 +1,6 @@
 //! A check of whether the limits of this process have room for a node, before any part of it exists.
 
+use super::envoy;
 use super::resp::{BUFFERS_BYTES_A_THREAD, HEAP_BYTES_A_THREAD};
 use crate::config::{NodeConfig, RespConfig, SketchConfig, copies_of_cells};
 use rmbd_io::Backend;
@@ -49,7 +50,7 @@ pub(super) fn check(
     let blocks = allocated(&sketches(config), config, threads);
     let threads = threads as u64;
     let keeps = config.cluster.data_dir.is_some();
-    room_for_files(files(threads, backend, keeps) + files_of_resp(&config.resp, threads, backend))?;
+    room_for_files(files(threads, backend, keeps) + files_of_resp(&config.resp, threads, backend) + envoy::files(config))?;
     room_for_memory(&blocks, mapped(threads + u64::from(keeps), backend))
 }
 
@@ -93,8 +94,8 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
     let tables = sketches
         .iter()
         .flat_map(|sketch| tables_of(sketch, config.family, threads, learns_slices));
-    // The thread of HTTP has a batch for each, too, and clients of Redis's protocol have batches of their own.
-    let batches = 1 + (threads << u32::from(config.resp.address.is_some()));
+    // The thread of HTTP has two batches for each, too, and clients of Redis's protocol have batches of their own.
+    let batches = 2 + (threads << u32::from(config.resp.address.is_some()));
     let of_sketches = sketches.len() * batches * BATCH_BYTES;
     let of_resp = threads * heap_bytes_of_resp(&config.resp);
     let of_sketches = (of_sketches + of_resp).div_ceil(HEAP_BLOCK_BYTES);

@@ -37,7 +37,7 @@ type Report = Result<(), NodeError>;
 pub(super) struct Waiting {
     backend: Backend,
     control: Option<Waiter<ControlThread>>,
-    /// The thread of HTTP, if it is not off.
+    /// The thread of HTTP, if there is anything for it.
     http: Option<Waiter<HttpThread>>,
     data: Vec<Waiter<()>>,
 }
@@ -85,7 +85,7 @@ impl Waiting {
             http: None,
             data: Vec::with_capacity(threads),
         };
-        let others = 1 + usize::from(node.http_addr().is_some());
+        let others = 1 + usize::from(node.overview.has_http_thread());
         let (report, reports) = channel();
         let missing = |started: usize| (others + threads - started + THREADS_TO_SPARE) as u64;
         waiting.control = Some(start_control(
@@ -94,7 +94,7 @@ impl Waiting {
             report.clone(),
             missing(0),
         )?);
-        if node.http_addr().is_some() {
+        if node.overview.has_http_thread() {
             let http = start_http(&node.crew, report.clone(), missing(1))?;
             waiting.http = Some(http);
         }

@@ -6,6 +6,7 @@ mod audit;
 mod cluster;
 mod counters;
 mod detail;
+mod envoy;
 mod json_key;
 pub mod metrics;
 mod resp;
@@ -30,6 +31,7 @@ pub use self::cluster::{
 pub use self::counters::Messages;
 pub(crate) use self::counters::{PublishedTally, Tally, TurnedAway};
 pub use self::detail::{DetailError, DetailQuestion, WindowDetail};
+pub use self::envoy::{EnvoyRuleStatus, EnvoyStatus};
 pub use self::json_key::JsonKey;
 pub use self::resp::RespStatus;
 pub use self::sketches::{AmountStatus, LimitStatus, NamedSketchStatus, WindowStatus};
@@ -88,6 +90,9 @@ pub struct Status {
     /// Clients of Redis's protocol.
     #[serde(default)]
     pub resp: RespStatus,
+    /// Envoy's rate limit service.
+    #[serde(default)]
+    pub envoy: EnvoyStatus,
     /// Requests to the API over HTTP.
     #[serde(default)]
     pub http_api: HttpApiStatus,

@@ -65,7 +65,7 @@ fn limits_and_the_log_filter_are_taken_over() {
     let mut node = Reloaded::start("reload.toml", &limit("a", 1), &[]);
     node.reload(
         limit("a", 1),
-        "SIGHUP: limits and the log filter are as they were",
+        "SIGHUP: limits, rules and the log filter are as they were",
     );
     node.reload(limit("a", 2), "SIGHUP: changed limits: a");
     let both = limit("b", 1) + &limit("c", 1);
@@ -91,7 +91,7 @@ fn limits_and_the_log_filter_are_taken_over() {
         );
         assert_eq!(lines.lines().count(), 1, "{lines}");
     }
-    node.reload(&both, "SIGHUP: limits and the log filter are as they were");
+    node.reload(&both, "SIGHUP: limits, rules and the log filter are as they were");
     let changed =
         format!("threads = 2\nio = 'mmsg'\nmax-peers = 3\n{both}[[sketch]]\nname = 's'\n");
     // A flag gives the number of threads.
@@ -133,7 +133,7 @@ fn a_flag_is_not_reloaded() {
     let mut node = Reloaded::start("flag.toml", "log = 'error'\n", &["--log", "info"]);
     node.reload(
         "log = 'warn'\n",
-        "SIGHUP: limits and the log filter are as they were",
+        "SIGHUP: limits, rules and the log filter are as they were",
     );
     node.end();
 }

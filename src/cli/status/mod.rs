@@ -9,7 +9,7 @@ use std::io::Write as _;
 
 use super::http::StatusSource;
 use super::{CliError, StatusOptions, Streams};
-use crate::status::{LogStatus, PeerStatus, RespStatus, SketchStatus, Status};
+use crate::status::{EnvoyStatus, LogStatus, PeerStatus, RespStatus, SketchStatus, Status};
 
 /// What has to happen before a node tells others of slices that an earlier start of it began.
 pub(super) const NAME_WAITS_FOR: &str = "another node to say what it has of what was counted before the start: no node is told more of it until then";
@@ -49,6 +49,25 @@ fn write_resp(resp: &RespStatus, out: &mut String) -> std::fmt::Result {
         resp.protocol_errors,
         resp.wrong_passwords,
         resp.connections_without_place
+    )
+}
+
+/// Envoy's rate limit service, where there are rules.
+fn write_envoy(envoy: &EnvoyStatus, out: &mut String) -> std::fmt::Result {
+    if envoy.address.is_none() && envoy.rules == 0 {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "envoy      {}, connections {} of {}, rules {}, requests {}, over {}, refused {}, failed {}",
+        printable(envoy.address.as_deref().unwrap_or("/json only")),
+        envoy.connections,
+        envoy.connections_max,
+        envoy.rules,
+        envoy.envoy_requests,
+        envoy.envoy_over,
+        envoy.envoy_refused,
+        envoy.envoy_failed
     )
 }
 
@@ -125,6 +144,7 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         compact.once_clients, compact.once_clients_max, compact.repeats
     )?;
     write_resp(&status.resp, out)?;
+    write_envoy(&status.envoy, out)?;
     let buffer = io.threads.iter().map(|thread| thread.receive_buffer_bytes);
     write!(
         out,

@@ -189,6 +189,7 @@ fn the_list_of_who_may_use_the_node_holds_for_all_of_the_api() {
         tokens: tokens(),
         has_check: true,
         published: Arc::default(),
+        envoy: None,
     };
     let api = Api::new(options);
     let bearer = &format!("Bearer {TOKEN}");
@@ -237,6 +238,7 @@ fn a_check_wants_a_token_and_passes_headers_of_visitors() {
         tokens: tokens(),
         has_check: false,
         published: Arc::default(),
+        envoy: None,
     };
     let request = with(get("/v1/check?limit=api&key=a"), &[ours]);
     assert_eq!(

@@ -98,6 +98,7 @@ fn api_with(tokens: Tokens) -> Arc<Api> {
         tokens,
         has_check: true,
         published: Arc::default(),
+        envoy: None,
     };
     Arc::new(Api::new(options))
 }
