@@ -61,7 +61,9 @@ pub enum RuleFilesError {
         path: PathBuf,
     },
     /// There are too many files.
-    #[error("--limits: {files} files of rules are above the limit of {FILES_MAX}: put several domains together")]
+    #[error(
+        "--limits: {files} files of rules are above the limit of {FILES_MAX}: put several domains together"
+    )]
     TooMany {
         /// Number of files.
         files: usize,
@@ -120,7 +122,11 @@ impl RuleFiles {
             let text = text(path).map_err(|error| unreadable(path, &error))?;
             Ok((path.display().to_string(), text))
         });
-        let texts: Vec<_> = texts.collect::<Result<_, RuleFilesError>>()?;
+        Ok(Self::of(texts.collect::<Result<_, RuleFilesError>>()?)?)
+    }
+
+    /// Rules of texts, each with the name of its file.
+    pub(crate) fn of(texts: Vec<(String, String)>) -> Result<Self, RulesError> {
         let files: Vec<_> = texts
             .iter()
             .map(|(name, text)| RulesFile { name, text })
@@ -245,7 +251,12 @@ pub struct EnvoyOptions {
 
     /// Rules of Envoy's rate limit service: a YAML file of it, or a folder of *.yaml and *.yml; the sketch `envoy`
     /// counts for them, in a window that slides for each unit of time; SIGHUP reads them again; repeat it or use commas
-    #[arg(long, value_name = "DIR|FILE", env = "RMBD_LIMITS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "DIR|FILE",
+        env = "RMBD_LIMITS",
+        value_delimiter = ','
+    )]
     pub limits: Vec<PathBuf>,
 }
 
@@ -274,13 +285,19 @@ mod tests {
         assert!(names[0].ends_with("a.yml") && names[1].ends_with("b.yaml"));
         assert!(read.are_given());
         fs::remove_dir_all(&folder).unwrap();
-        for (path, words) in [(folder.as_path(), "can't read"), (Path::new("/dev/zero"), "no regular file")] {
+        for (path, words) in [
+            (folder.as_path(), "can't read"),
+            (Path::new("/dev/zero"), "no regular file"),
+        ] {
             let error = RuleFiles::read(&[path.into()]).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
         fs::create_dir(&folder).unwrap();
         let error = RuleFiles::read(std::slice::from_ref(&folder)).unwrap_err();
-        assert!(error.to_string().contains("neither *.yaml nor *.yml"), "{error}");
+        assert!(
+            error.to_string().contains("neither *.yaml nor *.yml"),
+            "{error}"
+        );
         fs::remove_dir_all(&folder).unwrap();
     }
 
@@ -306,9 +323,19 @@ mod tests {
                 ..config
             }
         };
-        assert_eq!(own("1h/1m").with_envoy(envoy.clone()).unwrap().sketches.len(), 1);
+        assert_eq!(
+            own("1h/1m")
+                .with_envoy(envoy.clone())
+                .unwrap()
+                .sketches
+                .len(),
+            1
+        );
         let error = own("1s").with_envoy(envoy).unwrap_err().to_string();
-        assert!(error.contains("by the minute") && error.contains("windows=1s+1m"), "{error}");
+        assert!(
+            error.contains("by the minute") && error.contains("windows=1s+1m"),
+            "{error}"
+        );
         let none = NodeConfig::default().with_envoy(EnvoyConfig::default());
         assert!(none.unwrap().sketches.is_empty());
     }

@@ -2,8 +2,8 @@
 //! and a configuration file.
 
 mod cluster;
-mod envoy;
 pub mod environment;
+mod envoy;
 mod file;
 #[cfg(test)]
 mod file_tests;

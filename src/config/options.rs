@@ -13,8 +13,8 @@ use thiserror::Error;
 
 use super::{
     AddressError, ClusterOptions, DEFAULT_ADDRESS, DEFAULT_MAX_PEERS, DEFAULT_PEER_GRACE_ROUNDS,
-    DEFAULT_RECEIVE_BUFFER_BYTES, EnvoyOptions, HashChoice, HostPort, HttpChoice, IoChoice, MAX_THREADS, Origins,
-    RespOptions, SketchWish,
+    DEFAULT_RECEIVE_BUFFER_BYTES, EnvoyOptions, HashChoice, HostPort, HttpChoice, IoChoice,
+    MAX_THREADS, Origins, RespOptions, SketchWish,
 };
 use rmbd_proto::legacy::Dialect;
 use rmbd_sketch::MAX_WEIGHT;

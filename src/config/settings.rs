@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::sketches::default_top;
 use super::{
-    ClusterChoice, ClusterConfig, EnvoyConfig, HttpChoice, NodeConfig, Origins, RespConfig, Source, span_text,
+    ClusterChoice, ClusterConfig, EnvoyConfig, HttpChoice, NodeConfig, Origins, RespConfig, Source,
+    span_text,
 };
 use rmbd_sketch::HashFamily;
 

@@ -113,7 +113,10 @@ impl HttpThread {
             drop(stop);
             std::future::pending::<()>().await;
         };
-        let (listener, proxies) = (tokio_listener(self.listener)?, tokio_listener(self.proxies)?);
+        let (listener, proxies) = (
+            tokio_listener(self.listener)?,
+            tokio_listener(self.proxies)?,
+        );
         let hosts = self.hosts;
         let until = stopped.clone();
         let http = async move {

@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use tracing::{Level, enabled, info, warn};
 
-use crate::config::{
-    ENVOY_SKETCH, LimitConfig, NodeConfig, RuleFiles, SketchConfig, SketchError,
-};
+use crate::config::{ENVOY_SKETCH, LimitConfig, NodeConfig, RuleFiles, SketchConfig, SketchError};
 use crate::shared::LimitsInForce;
 
 /// A function that sets the filter of the log; the error is its text.

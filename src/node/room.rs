@@ -50,7 +50,11 @@ pub(super) fn check(
     let blocks = allocated(&sketches(config), config, threads);
     let threads = threads as u64;
     let keeps = config.cluster.data_dir.is_some();
-    room_for_files(files(threads, backend, keeps) + files_of_resp(&config.resp, threads, backend) + envoy::files(config))?;
+    room_for_files(
+        files(threads, backend, keeps)
+            + files_of_resp(&config.resp, threads, backend)
+            + envoy::files(config),
+    )?;
     room_for_memory(&blocks, mapped(threads + u64::from(keeps), backend))
 }
 

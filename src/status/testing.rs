@@ -15,12 +15,12 @@ use rmbd_store::{
 
 use super::{
     AmountStatus, AuditErrorsStatus, AuditStatus, ClusterStatus, CompactStatus, Datagrams, Detail,
-    DetailError, DetailQuestion, EnvoyRuleStatus, EnvoyStatus, HttpApiStatus, IoStatus, LastSnapshotFile, LikelyErrorStatus,
-    LimitStatus, LoadedSnapshotFile, LogStatus, MemberStatus, Messages, NamedSketchStatus,
-    NewWriterStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness,
-    Replies, RespStatus, SetAsideFile, SharedNodeStatus, SketchStatus, SliceStatus,
-    SnapshotFilesStatus, Status, ThreadStatus, TopDocument, TopError, TopListStatus, TopQuestion,
-    TopStatus, WindowStatus,
+    DetailError, DetailQuestion, EnvoyRuleStatus, EnvoyStatus, HttpApiStatus, IoStatus,
+    LastSnapshotFile, LikelyErrorStatus, LimitStatus, LoadedSnapshotFile, LogStatus, MemberStatus,
+    Messages, NamedSketchStatus, NewWriterStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus,
+    QueueStatus, Readiness, Replies, RespStatus, SetAsideFile, SharedNodeStatus, SketchStatus,
+    SliceStatus, SnapshotFilesStatus, Status, ThreadStatus, TopDocument, TopError, TopListStatus,
+    TopQuestion, TopStatus, WindowStatus,
 };
 use crate::engine::{Engine, EngineOptions};
 

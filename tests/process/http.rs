@@ -132,7 +132,7 @@ fn start(words: &[&str]) -> Node {
 }
 
 /// The code, the head and the body of an answer.
-fn ask(address: SocketAddr, request: &str) -> (u16, String, String) {
+pub(crate) fn ask(address: SocketAddr, request: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
@@ -143,7 +143,7 @@ fn ask(address: SocketAddr, request: &str) -> (u16, String, String) {
     (code, head.to_owned(), body.to_owned())
 }
 
-fn post(address: SocketAddr, path: &str, body: &Value) -> (u16, Value) {
+pub(crate) fn post(address: SocketAddr, path: &str, body: &Value) -> (u16, Value) {
     let body = body.to_string();
     let request = format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n\
@@ -250,7 +250,7 @@ fn add_one(address: SocketAddr) -> bool {
 }
 
 /// A process that is killed when the test ends.
-struct Proxy(Child);
+pub(crate) struct Proxy(pub(crate) Child);
 
 impl Drop for Proxy {
     fn drop(&mut self) {
@@ -283,7 +283,7 @@ fn start_proxy(
 }
 
 /// Answers everything with 200, as long as the process runs.
-fn start_upstream() -> SocketAddr {
+pub(crate) fn start_upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

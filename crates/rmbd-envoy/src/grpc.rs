@@ -73,7 +73,10 @@ impl<D: Decide> Services<D> {
         let response = timeout(REQUEST_LIMIT, self.route(request)).await;
         response.unwrap_or_else(|_| {
             self.decide.note(Event::Broken);
-            let text = format!("send the whole request within {} s", REQUEST_LIMIT.as_secs());
+            let text = format!(
+                "send the whole request within {} s",
+                REQUEST_LIMIT.as_secs()
+            );
             Status::deadline_exceeded(text).into_http()
         })
     }

@@ -38,10 +38,12 @@ impl Book {
     pub(super) fn new(rules: Arc<Rules>, before: &Self) -> Self {
         let mut by_path: HashMap<Box<str>, Arc<RuleTally>> = HashMap::new();
         let tallies = rules.iter().map(|(_, rule)| {
-            let tally = by_path.entry(rule.path().into()).or_insert_with_key(|path| {
-                let before = before.by_path.get(path);
-                before.cloned().unwrap_or_default()
-            });
+            let tally = by_path
+                .entry(rule.path().into())
+                .or_insert_with_key(|path| {
+                    let before = before.by_path.get(path);
+                    before.cloned().unwrap_or_default()
+                });
             Arc::clone(tally)
         });
         let tallies = tallies.collect();
@@ -78,7 +80,9 @@ impl Book {
         let rules = rules.map(|((_, rule), tally)| tally.status(rule.path()));
         let mut told: Vec<_> = rules.take(RULES_TOLD_MAX).collect();
         let values = self.values();
-        let values = values.iter().filter(|(value, _)| !named.contains(&***value));
+        let values = values
+            .iter()
+            .filter(|(value, _)| !named.contains(&***value));
         let mut values: Vec<_> = values.map(|(value, tally)| tally.status(value)).collect();
         values.sort_by(|one, other| one.rule.cmp(&other.rule));
         told.append(&mut values);

@@ -42,7 +42,8 @@ impl Desk {
             .map_err(undecided)?;
         let outcome = self.ask_all(sketch, questions, keys);
         // Answers of those that were asked come in any case, so that none waits for the next request.
-        self.session.finish(&mut |at, told| tell(questions, at, told));
+        self.session
+            .finish(&mut |at, told| tell(questions, at, told));
         outcome.map_err(undecided)
     }
 

@@ -89,8 +89,9 @@ impl Reader<'_> {
         request: &RateLimitRequest,
     ) -> Result<Asked<'b>, Undecided> {
         let all: Vec<Vec<Entry<'_>>> = request.descriptors.iter().map(entries).collect();
-        let own: Vec<Option<OwnLimit>> =
-            (request.descriptors.iter()).map(|it| self.own(it)).collect();
+        let own: Vec<Option<OwnLimit>> = (request.descriptors.iter())
+            .map(|it| self.own(it))
+            .collect();
         let descriptors: Vec<_> = all
             .iter()
             .zip(&own)
@@ -106,8 +107,10 @@ impl Reader<'_> {
             keys: Vec::new(),
             is_domain_known,
             overrides: own.iter().flatten().count() as u64,
-            overrides_without_window: own.iter().filter(|it| **it == Some(OwnLimit::Unknown)).count()
-                as u64,
+            overrides_without_window: own
+                .iter()
+                .filter(|it| **it == Some(OwnLimit::Unknown))
+                .count() as u64,
         };
         let each = request.descriptors.iter().zip(&descriptors).zip(&own);
         for (((descriptor, entries), own), rule) in each.zip(met.rules()) {

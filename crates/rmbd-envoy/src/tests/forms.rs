@@ -136,15 +136,24 @@ fn what_is_no_request_is_told_where() {
     for (text, words) in [
         ("", "EOF"),
         ("[]", "invalid length 0"),
-        (r#"{"domain":"d","descriptor":[]}"#, "unknown field `descriptor`"),
+        (
+            r#"{"domain":"d","descriptor":[]}"#,
+            "unknown field `descriptor`",
+        ),
         (r#"{"domain":"d","domain":"e"}"#, "duplicate field `domain`"),
         (r#"{"domain":7}"#, "expected a string"),
         (r#"{"hitsAddend":-1}"#, "not below 0"),
         (r#"{"hitsAddend":1.5}"#, "a whole number"),
         (r#"{"hitsAddend":"x"}"#, "a whole number"),
         (r#"{"hitsAddend":4294967296}"#, "above 2^32 - 1"),
-        (r#"{"descriptors":[null]}"#, "expected struct DescriptorJson"),
-        (r#"{"descriptors":[{"limit":{"unit":"FORTNIGHT"}}]}"#, "SECOND, MINUTE"),
+        (
+            r#"{"descriptors":[null]}"#,
+            "expected struct DescriptorJson",
+        ),
+        (
+            r#"{"descriptors":[{"limit":{"unit":"FORTNIGHT"}}]}"#,
+            "SECOND, MINUTE",
+        ),
         (r#"{"domain":"d"} x"#, "trailing characters"),
     ] {
         let error = json::request(text.as_bytes()).unwrap_err().to_string();

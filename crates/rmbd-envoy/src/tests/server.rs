@@ -3,15 +3,13 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use http::{Method, Request};
-use http_body::{Body, Frame};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use bytes::Bytes;
+use http::Request;
+use http_body::Body;
 use prost::Message;
+use rmbd_testkit::grpc::{Client, Sent, framed, post};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -27,28 +25,6 @@ const INVALID_ARGUMENT: &str = "3";
 const NOT_FOUND: &str = "5";
 const UNIMPLEMENTED: &str = "12";
 const UNAVAILABLE: &str = "14";
-
-/// A body of some bytes, which may never end.
-struct Sent {
-    bytes: Option<Bytes>,
-    ends: bool,
-}
-
-impl Body for Sent {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match self.bytes.take() {
-            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-            None if self.ends => Poll::Ready(None),
-            None => Poll::Pending,
-        }
-    }
-}
 
 /// A server, and what it notes.
 struct Server {
@@ -75,15 +51,6 @@ impl Server {
         }
     }
 
-    async fn connect(&self) -> http2::SendRequest<Sent> {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-        tokio::spawn(connection);
-        send
-    }
-
     async fn until(&self, event: Event, count: usize) {
         let wait = async {
             while self.judge.events(event) < count {
@@ -100,57 +67,6 @@ impl Server {
     }
 }
 
-/// An answer: its status in gRPC, the words of an error, and the message.
-#[derive(Debug)]
-struct Told {
-    status: String,
-    words: String,
-    message: Vec<u8>,
-}
-
-fn framed(message: &impl Message) -> Bytes {
-    let message = message.encode_to_vec();
-    let length = (message.len() as u32).to_be_bytes();
-    [&[0], &length[..], &message].concat().into()
-}
-
-fn post(path: &str, bytes: Bytes, ends: bool) -> Request<Sent> {
-    Request::builder()
-        .method(Method::POST)
-        .uri(format!("http://node{path}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(Sent {
-            bytes: Some(bytes),
-            ends,
-        })
-        .unwrap()
-}
-
-async fn tell(send: &mut http2::SendRequest<Sent>, request: Request<Sent>) -> Told {
-    let response = timeout(FAILSAFE, send.send_request(request))
-        .await
-        .unwrap()
-        .unwrap();
-    let (head, mut body) = response.into_parts();
-    let (mut message, mut trailers) = (Vec::new(), head.headers);
-    while let Some(frame) = std::future::poll_fn(|it| Pin::new(&mut body).poll_frame(it)).await {
-        match frame.unwrap().into_data() {
-            Ok(mut data) => message.extend_from_slice(&data.copy_to_bytes(data.remaining())),
-            Err(frame) => trailers.extend(frame.into_trailers().unwrap()),
-        }
-    }
-    let text = |name: &str| {
-        let value = trailers.get(name);
-        value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
-    };
-    Told {
-        status: text("grpc-status"),
-        words: text("grpc-message").replace("%20", " "),
-        message,
-    }
-}
-
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -162,45 +78,55 @@ fn run(test: impl Future<Output = ()>) {
 fn a_proxy_is_answered() {
     run(async {
         let server = Server::start(Bounds::default(), Judge::default()).await;
-        let mut send = server.connect().await;
+        let mut client = Client::connect(server.address).await;
         let limit = |domain: &str, descriptors| {
             let request = RateLimitRequest {
                 domain: domain.to_owned(),
                 ..request(descriptors)
             };
-            post(SHOULD_RATE_LIMIT, framed(&request), true)
+            post(SHOULD_RATE_LIMIT, framed(&request.encode_to_vec()), true)
         };
         let asked = vec![descriptor("a"), descriptor("over")];
-        let told = tell(&mut send, limit("edge", asked)).await;
+        let told = client.tell(limit("edge", asked)).await;
         assert_eq!(told.status, "0", "{told:?}");
-        let answer = RateLimitResponse::decode(&told.message[5..]).unwrap();
+        let answer = RateLimitResponse::decode(&*told.message).unwrap();
         assert!(answer.is_over() && answer.statuses.len() == 2);
         for (domain, descriptors, status, words) in [
-            ("", vec![descriptor("a")], UNKNOWN, "domain must not be empty"),
+            (
+                "",
+                vec![descriptor("a")],
+                UNKNOWN,
+                "domain must not be empty",
+            ),
             ("edge", Vec::new(), UNKNOWN, "list must not be empty"),
             ("fails", vec![descriptor("a")], UNAVAILABLE, "not now"),
             ("panics", vec![descriptor("a")], UNAVAILABLE, "has a fault"),
-            ("edge", vec![descriptor("a"); 10_000], INVALID_ARGUMENT, "10000 descriptors"),
+            (
+                "edge",
+                vec![descriptor("a"); 10_000],
+                INVALID_ARGUMENT,
+                "10000 descriptors",
+            ),
         ] {
-            let told = tell(&mut send, limit(domain, descriptors)).await;
+            let told = client.tell(limit(domain, descriptors)).await;
             assert_eq!(told.status, status, "{told:?}");
             assert!(told.words.contains(words), "{told:?}");
             assert!(told.message.is_empty());
         }
-        let told = tell(&mut send, post("/x.Y/Z", Bytes::new(), true)).await;
+        let told = client.tell(post("/x.Y/Z", Bytes::new(), true)).await;
         assert_eq!(told.status, UNIMPLEMENTED, "{told:?}");
         // A message that is none, one that is too long, and what is no gRPC at all.
         let broken = Bytes::from_static(&[0, 0, 0, 0, 2, 0x0a, 0x7f]);
-        let told = tell(&mut send, post(SHOULD_RATE_LIMIT, broken, true)).await;
+        let told = client.tell(post(SHOULD_RATE_LIMIT, broken, true)).await;
         assert_ne!(told.status, "0", "{told:?}");
         let huge = Bytes::from(vec![0xff; 1 << 20]);
-        let told = tell(&mut send, post(SHOULD_RATE_LIMIT, huge, true)).await;
+        let told = client.tell(post(SHOULD_RATE_LIMIT, huge, true)).await;
         assert_ne!(told.status, "0", "{told:?}");
         let plain = Request::post("http://node/").body(Sent {
             bytes: None,
             ends: true,
         });
-        let answer = send.send_request(plain.unwrap()).await.unwrap();
+        let answer = client.0.send_request(plain.unwrap()).await.unwrap();
         assert_eq!(answer.status(), 415);
         let judge = server.end().await;
         assert_eq!(judge.events(Event::Panicked), 1);
@@ -218,17 +144,25 @@ fn the_health_service_tells_whether_it_decides() {
                 ..Judge::default()
             };
             let server = Server::start(Bounds::default(), judge).await;
-            let mut send = server.connect().await;
+            let mut client = Client::connect(server.address).await;
             let ask = |service: &str| {
                 let service = service.to_owned();
-                post(HEALTH_CHECK, framed(&HealthRequest { service }), true)
+                post(
+                    HEALTH_CHECK,
+                    framed(&HealthRequest { service }.encode_to_vec()),
+                    true,
+                )
             };
-            for service in ["", "ratelimit", "envoy.service.ratelimit.v3.RateLimitService"] {
-                let told = tell(&mut send, ask(service)).await;
-                let answer = HealthResponse::decode(&told.message[5..]).unwrap();
+            for service in [
+                "",
+                "ratelimit",
+                "envoy.service.ratelimit.v3.RateLimitService",
+            ] {
+                let told = client.tell(ask(service)).await;
+                let answer = HealthResponse::decode(&*told.message).unwrap();
                 assert_eq!(answer.status(), health);
             }
-            assert_eq!(tell(&mut send, ask("other")).await.status, NOT_FOUND);
+            assert_eq!(client.tell(ask("other")).await.status, NOT_FOUND);
             server.end().await;
         }
     });
@@ -249,18 +183,18 @@ fn requests_that_do_not_end_cost_nothing_for_long() {
         drop(body);
         assert_eq!(room.taken_bytes(), 0);
         let server = Server::start(Bounds::default(), Judge::default()).await;
-        let mut send = server.connect().await;
+        let mut client = Client::connect(server.address).await;
         for _ in 0..2 * bounds::STREAMS_MAX {
             let half = post(SHOULD_RATE_LIMIT, Bytes::from_static(&[0, 0]), false);
             // Dropped when it has been sent: that takes the request back.
-            let _ = timeout(Duration::from_millis(1), send.send_request(half)).await;
+            let _ = timeout(Duration::from_millis(1), client.0.send_request(half)).await;
         }
         let whole = post(
             SHOULD_RATE_LIMIT,
-            framed(&request(vec![descriptor("a")])),
+            framed(&request(vec![descriptor("a")]).encode_to_vec()),
             true,
         );
-        assert_eq!(tell(&mut send, whole).await.status, "0");
+        assert_eq!(client.tell(whole).await.status, "0");
         server.end().await;
     });
 }
