@@ -111,7 +111,8 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         "cli",
         &["config", "status"],
         &[
-            "client", "cluster", "console", "names", "proto", "sketch", "snapshot", "store",
+            "client", "cluster", "console", "names", "proto", "rules", "sketch", "snapshot",
+            "store",
         ],
     ),
 ];

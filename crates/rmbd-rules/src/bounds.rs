@@ -10,9 +10,15 @@ pub const FILES_MAX: usize = 1024;
 /// It is that of a ConfigMap, in which such files come to most nodes.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 
+/// Largest size of all files together, in bytes; and of what they stand for: the nodes that anchors stand for are
+/// counted each time, with the bytes of their words, and so are the bytes of the rules' paths.
+///
+/// Without it an anchor lets a file of a kilobyte stand for gigabytes.
+pub const READ_BYTES_MAX: usize = 1 << 25;
+
 /// Largest number of descriptors in all files, with and without a rule.
 ///
-/// Each takes less than a kilobyte where its words are short, so all of them take some tens of megabytes.
+/// Each takes about a kilobyte where its words are short, so all of them take some tens of megabytes.
 pub const DESCRIPTORS_MAX: usize = 1 << 16;
 
 /// Largest number of levels of descriptors, one below the other.
@@ -20,7 +26,7 @@ pub const DESCRIPTORS_MAX: usize = 1 << 16;
 /// A descriptor of a request has as many pairs. Requests have one to five.
 pub const LEVELS_MAX: usize = 16;
 
-/// Largest depth of lists and mappings in YAML, one in the other.
+/// Largest depth of lists and mappings of YAML, one in the other.
 ///
 /// A level of descriptors takes two, so that [`LEVELS_MAX`] of them fit, and `metadata` below the last of them.
 pub const NESTING_MAX: usize = 64;
@@ -36,11 +42,6 @@ pub const PART_BYTES_MAX: usize = 1024;
 pub const WILDCARDS_MAX: usize = 256;
 
 /// Largest number of names in one `replaces`.
-pub const REPLACES_MAX: usize = 64;
-
-/// Largest number of nodes of YAML that are looked at in all files, plus the bytes of their words and of the paths of
-/// their rules.
 ///
-/// An anchor lets a file of a kilobyte stand for gigabytes. Files without anchors, all as large as they may be, hit
-/// [`DESCRIPTORS_MAX`] first.
-pub const READ_MAX: usize = 1 << 25;
+/// Each name is looked for among the rules of a request.
+pub const REPLACES_MAX: usize = 64;

@@ -45,15 +45,20 @@ mod bounds;
 mod counter_key;
 mod error;
 mod matching;
+mod pattern;
+mod read;
+mod replacing;
 mod rules;
+mod tree;
 mod unit;
+mod yaml;
 
 pub use self::bounds::{
-    DESCRIPTORS_MAX, FILE_BYTES_MAX, FILES_MAX, LEVELS_MAX, NESTING_MAX, PART_BYTES_MAX, READ_MAX,
-    REPLACES_MAX, WILDCARDS_MAX,
+    DESCRIPTORS_MAX, FILE_BYTES_MAX, FILES_MAX, LEVELS_MAX, NESTING_MAX, PART_BYTES_MAX,
+    READ_BYTES_MAX, REPLACES_MAX, WILDCARDS_MAX,
 };
 pub use self::counter_key::{COUNTER_KEY_BYTES_MAX, counter_key};
-pub use self::error::{RulesError, WrongRules};
+pub use self::error::{RulesError, What, WrongRules};
 pub use self::matching::{Descriptor, Entry, Matches};
 pub use self::rules::{Amount, Domain, Rule, RuleIndex, Rules, RulesFile};
 pub use self::unit::Unit;

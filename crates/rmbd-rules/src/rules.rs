@@ -3,6 +3,9 @@
 use std::ops::Index;
 use std::sync::Arc;
 
+use crate::read::{Read, read};
+use crate::replacing::Replacing;
+use crate::tree::Tree;
 use crate::{Descriptor, Matches, RulesError, Unit};
 
 /// A file of rules, as it was read.
@@ -19,6 +22,8 @@ pub struct RulesFile<'t> {
 pub struct Rules {
     rules: Vec<Rule>,
     domains: Vec<Domain>,
+    tree: Tree,
+    replacing: Replacing,
 }
 
 /// How many requests a rule lets pass.
@@ -73,6 +78,11 @@ impl Rule {
 pub struct RuleIndex(u32);
 
 impl RuleIndex {
+    pub(crate) const fn new(place: usize) -> Self {
+        // There are at most `DESCRIPTORS_MAX` of them.
+        Self(place as u32)
+    }
+
     /// The place as a number below [`Rules::len`].
     #[must_use]
     pub const fn place(self) -> usize {
@@ -98,18 +108,35 @@ impl Rules {
     /// # Errors
     /// The first thing that is wrong in any of them, with file, line and column. There are no rules then.
     pub fn read(files: &[RulesFile<'_>]) -> Result<Self, RulesError> {
-        let _ = files;
-        Ok(Self::default())
+        let Read {
+            rules,
+            domains,
+            tree,
+            replacing,
+            ..
+        } = read(files)?;
+        Ok(Self {
+            rules,
+            domains,
+            tree,
+            replacing,
+        })
     }
 
     /// The rules that the descriptors of a request meet. It allocates the result; and, where a rule that it meets
     /// replaces others, a list of what is replaced.
     #[must_use]
     pub fn of_request(&self, domain: &str, descriptors: &[Descriptor<'_>]) -> Matches {
-        let _ = domain;
+        let place = self.tree.domain(domain);
+        let found = descriptors.iter().map(|descriptor| match place {
+            Some(place) if !descriptor.has_own_limit => self.tree.find(place, descriptor.entries),
+            _ => None,
+        });
+        let mut rules: Vec<_> = found.collect();
+        self.replacing.apply(&mut rules);
         Matches {
-            rules: vec![None; descriptors.len()],
-            is_domain_known: false,
+            rules,
+            is_domain_known: place.is_some(),
         }
     }
 
@@ -134,7 +161,7 @@ impl Rules {
     /// All rules, in the order of files and lines.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (RuleIndex, &Rule)> {
         let rules = self.rules.iter().enumerate();
-        rules.map(|(place, rule)| (RuleIndex(place as u32), rule))
+        rules.map(|(place, rule)| (RuleIndex::new(place), rule))
     }
 
     /// All domains, in the order of files.
