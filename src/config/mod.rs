@@ -35,9 +35,7 @@ pub use self::cluster::{
     ClusterChoice, ClusterConfig, ClusterOptions, DEFAULT_GOSSIP_INTERVAL_MS,
     DEFAULT_GOSSIP_RATE_BYTES_PER_S, DEFAULT_MAX_ORIGINS, DEFAULT_SNAPSHOT_INTERVAL_MS,
 };
-pub use self::envoy::{
-    ENVOY_SKETCH, EnvoyConfig, EnvoyOptions, NoWindow, RuleFiles, RuleFilesError,
-};
+pub use self::envoy::{ENVOY_SKETCH, EnvoyConfig, EnvoyOptions, NoWindow, RuleFiles};
 pub use self::file::{FILE_BYTES_MAX, FileError, Place};
 pub use self::levels::{Layered, Origins, Source, config_of_file, read};
 pub use self::limits::{
@@ -428,9 +426,12 @@ pub enum ConfigError {
         "--envoy (RMBD_ENVOY) answers by rules: name their files with --limits DIR|FILE (RMBD_LIMITS), too, or leave it out"
     )]
     EnvoyWithoutLimits,
-    /// The rules cannot be read.
-    #[error(transparent)]
-    Rules(#[from] RuleFilesError),
+    /// The rules cannot be read, or are wrong.
+    #[error("--limits (RMBD_LIMITS): {problem}")]
+    Rules {
+        /// The file, the line where there is one, and what is wrong there.
+        problem: String,
+    },
     /// The configured sketch that counts for rules lacks a window.
     #[error(transparent)]
     NoWindow(#[from] NoWindow),

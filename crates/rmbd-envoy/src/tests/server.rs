@@ -1,7 +1,6 @@
 //! A server with a client of HTTP/2, which sends what a proxy would and what it would not.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,7 +171,7 @@ fn the_health_service_tells_whether_it_decides() {
 #[test]
 fn requests_that_do_not_end_cost_nothing_for_long() {
     run(async {
-        let room = Arc::new(crate::room::Room::default());
+        let room = Arc::new(room::Room::default());
         let mut body = Box::pin(room.bounded(Sent {
             bytes: Some(Bytes::from_static(b"half of it")),
             ends: false,

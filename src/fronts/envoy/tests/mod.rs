@@ -7,7 +7,7 @@ mod verdicts;
 use std::sync::Arc;
 
 use super::*;
-use crate::config::{NodeConfig, RuleFiles};
+use crate::config::{NodeConfig, RuleFiles, RulesText};
 use crate::engine::EngineOptions;
 use crate::shared::LimitsInForce;
 use rmbd_envoy::{Entry, HitsAddend, Override, RateLimitDescriptor, Unit, ask};
@@ -80,7 +80,11 @@ fn front() -> EnvoyFront {
 }
 
 fn rules(text: &str) -> RuleFiles {
-    RuleFiles::of(vec![("edge.yaml".to_owned(), text.to_owned())]).unwrap()
+    let text = RulesText {
+        name: "edge.yaml".to_owned(),
+        text: text.to_owned(),
+    };
+    RuleFiles::of(vec![text]).unwrap()
 }
 
 fn descriptor(pairs: &[(&str, &str)]) -> RateLimitDescriptor {
