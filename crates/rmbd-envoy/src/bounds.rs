@@ -58,5 +58,5 @@ pub const AGE_LIMIT: Duration = Duration::from_secs(24 * 3_600);
 /// How often it is asked whether the other side is still there, and how long it may take to say so.
 pub const PROBE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
 
-/// How long requests that are under way may take when a connection is told to end.
+/// How long requests that are under way may take when the node ends.
 pub const DRAIN_LIMIT: Duration = Duration::from_millis(200);

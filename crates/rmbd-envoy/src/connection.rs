@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::bounds::{
-    CONNECTION_WINDOW_BYTES, DRAIN_LIMIT, HEAD_BYTES_MAX, PROBE, STREAM_WINDOW_BYTES,
+    CONNECTION_WINDOW_BYTES, DRAIN_LIMIT, HEAD_BYTES_MAX, PROBE, REQUEST_LIMIT, STREAM_WINDOW_BYTES,
 };
 use crate::grpc::Services;
 use crate::{Bounds, Decide};
@@ -50,12 +50,19 @@ pub(crate) async fn connection<D: Decide>(
             .keep_alive_timeout(PROBE.1)
             .serve_connection(TokioIo::new(stream), service)
     );
-    tokio::select! {
+    let is_over = tokio::select! {
         _ = connection.as_mut() => return,
-        () = used.is_over(begin, &bounds) => {}
-        _ = closing.changed() => {}
-    }
+        () = used.is_over(begin, &bounds) => true,
+        _ = closing.changed() => false,
+    };
     connection.as_mut().graceful_shutdown();
+    if is_over {
+        // What the client sends before it hears of the end is still answered.
+        tokio::select! {
+            _ = timeout(REQUEST_LIMIT, connection.as_mut()) => return,
+            _ = closing.changed() => {}
+        }
+    }
     let _ = timeout(DRAIN_LIMIT, connection).await;
 }
 

@@ -46,7 +46,7 @@ descriptors:
 ";
 
 /// A front over a sketch that never errs for as few keys as tests have, with windows of a minute and an hour.
-fn front() -> EnvoyFront {
+pub(crate) fn front() -> EnvoyFront {
     let geometry = Geometry::new(1 << 14, 4).unwrap();
     let family = HashFamily::Xxh3 { seed: 7 };
     let sketches = [("default", &[][..]), (ENVOY_SKETCH, &[60_000, 3_600_000])];
