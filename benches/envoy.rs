@@ -83,7 +83,10 @@ fn main() {
     let ratios = [0.5, 0.99].map(|quantile| {
         let pairs = of_rounds(&ours.2, quantile).into_iter();
         let ratios = pairs.zip(of_rounds(&bare.2, quantile));
-        median_min_max(&ratios.map(|(ours, bare)| ours / bare).collect::<Vec<_>>(), 2)
+        median_min_max(
+            &ratios.map(|(ours, bare)| ours / bare).collect::<Vec<_>>(),
+            2,
+        )
     });
     let [p50, p99] = ratios;
     println!("\nThe node's p50 is {p50} of the bare service's, its p99 {p99}.");

@@ -41,6 +41,7 @@ fn lines() -> Vec<(Vec<&'static str>, BTreeSet<String>)> {
             let line = match (command.get_name(), inner.get_name()) {
                 ("config", "show") => vec!["config", "show", NOT_OURS],
                 ("limits", "show") => vec!["limits", "show", "--config", file],
+                ("limits", "denied") => [&["limits", "denied", "api"][..], &dead].concat(),
                 ("snapshot", "show") => vec!["snapshot", "show", file],
                 ("snapshot", "now") => [&["snapshot", "now"][..], &dead].concat(),
                 (_, "check") => vec![command.get_name(), "check", file],

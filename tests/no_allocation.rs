@@ -11,11 +11,11 @@ use std::net::{TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use rmbd::config::{IoChoice, NodeConfig, RespConfig};
+use rmbd::config::{IoChoice, LimitConfig, LimitVerdict, NodeConfig, RespConfig};
 use rmbd::node::Node;
-use rmbd_proto::Boot;
 use rmbd_proto::compact::{Answer, Header, Once, RequestWriter, reply};
 use rmbd_proto::legacy::{ACK, Dialect, encode_add, encode_count, encode_sync};
+use rmbd_proto::{Boot, SketchName};
 use rmbd_sketch::Geometry;
 use rmbd_udp::send_segments;
 
@@ -131,6 +131,13 @@ fn every_kind_of_request(client: &UdpSocket, boot: Boot, sender: u64, round: u64
     }
     writer.start(&Header::default()).unwrap();
     writer.top(0, 0, 10).unwrap();
+    // Denied hits: of a key that comes again and again, and of others.
+    for key in [
+        &b"limited"[..],
+        &[sender, round].map(u64::to_le_bytes).concat(),
+    ] {
+        writer.hit_by_name(b"door", key, 1).unwrap();
+    }
     client.send(writer.finish()).unwrap();
     let short = b"\xc1\0\x01\0\0\0\0\x06\x05\0\x06\x05\0";
     for datagram in [
@@ -182,6 +189,21 @@ fn every_kind_of_message(client: &UdpSocket, round: u64) {
     settle(client);
 }
 
+/// A limit that admits nobody.
+fn door() -> LimitConfig {
+    LimitConfig {
+        name: "door".parse().unwrap(),
+        sketch: SketchName::default(),
+        keys: "*".parse().unwrap(),
+        amounts: vec!["0/60s".parse().unwrap()],
+        cost: 1,
+        verdict: LimitVerdict::Take,
+        overrides: Vec::new(),
+        exempt: Vec::new(),
+        shadow: false,
+    }
+}
+
 /// Sends commands of Redis's protocol in one pipeline, cut somewhere, and takes all replies.
 fn every_kind_of_command(client: &mut TcpStream, round: u64) {
     let mut bytes = Vec::new();
@@ -227,6 +249,7 @@ fn data_threads_allocate_nothing_after_the_start() {
             geometry: Geometry::new(100, 4).unwrap(),
             threads: Some(2),
             io,
+            limits: vec![door()],
             resp: RespConfig::at("127.0.0.1:0"),
             ..NodeConfig::at("127.0.0.1:0")
         })
@@ -274,6 +297,7 @@ fn data_threads_allocate_nothing_after_the_start() {
             status.io
         );
         assert!(status.messages.sync > 0 && status.messages.peer > 0 && status.messages.ack > 0);
+        assert!(status.limits[0].over > 1000, "{:?}", status.limits);
         assert!(status.messages.top > 1000, "lists are made anew meanwhile");
         assert!(status.messages.hit > 0 && status.messages.bounds > 0 && status.messages.info > 0);
         assert!(status.compact.repeats > 1000, "{:?}", status.compact);

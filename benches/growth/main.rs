@@ -1,4 +1,4 @@
-//! A bench of how a cluster grows, in the simulator of `tests/cluster`, with real state machines and virtual time.
+//! A bench of how a cluster grows, in the simulator (`rmbd-simulator`), with real state machines and virtual time.
 //!
 //! `cargo bench --bench growth` prints tables; `cargo bench --bench growth -- growth.svg` draws them, too. It takes
 //! some minutes; numbers behind `--` choose the numbers of nodes. Bytes and rounds are the same on every machine. CPU

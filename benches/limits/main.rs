@@ -1,4 +1,4 @@
-//! A bench of how far a cluster passes a limit, in the simulator of `tests/cluster`, with real state machines and
+//! A bench of how far a cluster passes a limit, in the simulator (`rmbd-simulator`), with real state machines and
 //! virtual time.
 //!
 //! `cargo bench --bench limits` prints three tables; `cargo bench --bench limits -- limits.svg` draws what is admitted

@@ -13,12 +13,14 @@ use ureq::http::{Response, StatusCode};
 
 use super::asked::Span;
 use super::status::printable;
-use crate::status::{Detail, PendingSnapshotOrder, SnapshotOrder, Status};
+use crate::status::{DeniedDocument, Detail, PendingSnapshotOrder, SnapshotOrder, Status};
 use rmbd_names::{HostPort, LookupError, Resolver};
 use rmbd_proto::SketchName;
 
 /// The path of a key's count by origin.
 const DETAIL_PATH: &str = "/detail";
+/// The path of the keys that limits deny.
+const DENIED_PATH: &str = "/denied";
 /// The path of orders to write a snapshot file.
 const SNAPSHOT_PATH: &str = "/snapshot";
 /// How long a server may take to carry an order out before it answers with a number: longer than it takes by itself.
@@ -149,6 +151,20 @@ impl StatusSource {
         self.get(DETAIL_PATH, &query).map(|(_, detail)| detail)
     }
 
+    /// The keys that a limit, or all of them, denied most often, at most so many of each: as it came, and its content.
+    pub(super) fn denied(
+        &self,
+        limit: Option<&str>,
+        keys: u8,
+    ) -> Result<(String, DeniedDocument), HttpError> {
+        let mut query = format!("?k={keys}");
+        if let Some(limit) = limit {
+            // Writing to a string cannot fail.
+            let _ = write!(query, "&limit={}", percent_encoded(limit.as_bytes()));
+        }
+        self.get(DENIED_PATH, &query)
+    }
+
     /// Has a snapshot file written, and waits for it.
     pub(super) fn order_snapshot(&self) -> Result<Ordered, HttpError> {
         let path = SNAPSHOT_PATH;
@@ -174,8 +190,9 @@ impl StatusSource {
         query: &str,
     ) -> Result<(String, T), HttpError> {
         let mut response = self.ask(Method::Get, path, query)?;
-        // Only this path's answers depend on what is asked for.
-        if response.status() == StatusCode::NOT_FOUND && path == DETAIL_PATH {
+        // Only these paths' answers depend on what is asked for.
+        let depends = [DETAIL_PATH, DENIED_PATH].contains(&path);
+        if response.status() == StatusCode::NOT_FOUND && depends {
             return Err(self.refusal(path, &mut response));
         }
         if response.status() != StatusCode::OK {

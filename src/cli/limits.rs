@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::config::table;
+use super::denied::{self, LimitsDeniedOptions};
 use super::status::printable;
 use super::{CliError, Streams, rules};
 use crate::config::{Amount, KeySet, LimitConfig, config_of_file, is_of_rules};
@@ -19,6 +20,8 @@ pub enum LimitsCommand {
     Check(LimitsCheckOptions),
     /// Print the limits of the configuration file, or all rules of files and folders of rules for descriptors
     Show(LimitsShowOptions),
+    /// Show which keys the limits of a node denied most often in the last minutes
+    Denied(LimitsDeniedOptions),
 }
 
 /// `rmbd limits check`
@@ -76,6 +79,7 @@ pub(super) fn run(command: &LimitsCommand, streams: &mut Streams<'_>) -> Result<
             };
             (text, Ok(()))
         }
+        LimitsCommand::Denied(options) => return denied::run(options, streams),
     };
     let written = streams.output.write_all(text.as_bytes());
     written.map_err(CliError::Output)?;

@@ -10,6 +10,7 @@ mod config;
 #[cfg(test)]
 mod config_tests;
 mod count;
+mod denied;
 mod detail;
 mod hit;
 mod http;
@@ -50,6 +51,7 @@ pub use self::asked::{
     LimitOption, LimitOptionError, LimitsError, SketchOptions, Span, SpanOptionError,
 };
 pub use self::config::{CheckOptions, ConfigCommand, ShowOptions};
+pub use self::denied::LimitsDeniedOptions;
 pub use self::hit::HitOptions;
 pub use self::http::HttpError;
 pub use self::limits::{LimitsCheckOptions, LimitsCommand, LimitsShowOptions};
@@ -109,7 +111,7 @@ pub enum Command {
     Hit(HitOptions),
     /// Make a key for --cluster-key-file
     Keygen(KeygenOptions),
-    /// Check and show the limits of configuration files, and rules for descriptors
+    /// Check and show the limits of configuration files and rules for descriptors, and show whom those of a node deny
     #[command(subcommand)]
     Limits(LimitsCommand),
     /// Show the nodes of the cluster as one of them sees them

@@ -234,7 +234,7 @@ fn name(key: &TopKey, redacted: bool) -> String {
 
 /// A key as text on one line: what could control a terminal, or is no UTF-8, is escaped, so that two keys never look
 /// the same.
-fn readable(name: &[u8]) -> String {
+pub(super) fn readable(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
         for c in chunk.valid().chars() {

@@ -63,7 +63,7 @@ pub use rmbd_names::{AddressError, HostPort};
 use rmbd_proto::SketchName;
 use rmbd_proto::legacy::Dialect;
 use rmbd_sketch::{Geometry, GeometryError, HashFamily, MAX_WEIGHT};
-pub use rmbd_store::{TOP_DEFAULT, TOP_MAX};
+pub use rmbd_store::{DENIED_MAX, TOP_DEFAULT, TOP_MAX};
 
 /// Default address of a node, and of the node that a client asks.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:8000";

@@ -2,6 +2,7 @@
 //!
 //! A new question that rests on an estimate takes a variant here, and a call and a counter in `session.rs`.
 
+use super::denied::{Denier, KeyPlace};
 use super::limits::{NamedLimits, Part, decide};
 use super::{Limit, LimitsAnswer};
 use rmbd_sketch::Weight;
@@ -79,8 +80,8 @@ pub(super) struct Errors {
 pub(super) struct OneLimit {
     pub(super) weight: Weight,
     pub(super) terms: Terms,
-    /// The limit's place among those with names, if it has one.
-    pub(super) named: Option<u32>,
+    /// The limit's place among those with names, if it has one, and the key's.
+    pub(super) named: Option<(u32, KeyPlace)>,
     /// The client and its number of the request under which the verdict is remembered.
     pub(super) once: Option<(u64, u64)>,
 }
@@ -99,10 +100,11 @@ impl Question {
         self,
         estimate: Estimate,
         limits: &NamedLimits,
+        denier: &mut Denier,
         once: &OnceTable,
     ) -> Answer {
         match self {
-            Self::Limit(limit) => limit.answer(&estimate, limits, once),
+            Self::Limit(limit) => limit.answer(&estimate, limits, denier, once),
             Self::Count => Answer::Count(estimate),
             Self::Window => Answer::Window(estimate),
             Self::Hit { limit } => Answer::Hit {
@@ -151,7 +153,13 @@ impl Errors {
 }
 
 impl OneLimit {
-    fn answer(&self, estimate: &Estimate, limits: &NamedLimits, once: &OnceTable) -> Answer {
+    fn answer(
+        &self,
+        estimate: &Estimate,
+        limits: &NamedLimits,
+        denier: &mut Denier,
+        once: &OnceTable,
+    ) -> Answer {
         let Terms { limit, takes, .. } = self.terms;
         let part = Part::of(estimate, self.weight, &self.terms);
         let wait = |_| estimate.passed.and_then(|passed| passed.retry_after);
@@ -159,9 +167,12 @@ impl OneLimit {
         if let Some((client, sequence)) = self.once {
             once.decide(client, sequence, !told.is_over);
         }
-        match self.named.and_then(|place| limits.at(place)) {
-            Some(named) => {
+        let named = self.named;
+        let named = named.and_then(|(place, key)| Some((limits.at(place)?, key)));
+        match named {
+            Some((named, key)) => {
                 named.note(&mut told, limit);
+                denier.decide(key, named, told.is_over);
                 Answer::NamedLimit(told)
             }
             None => Answer::Limits(told),

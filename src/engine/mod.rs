@@ -12,24 +12,28 @@
 
 mod answer;
 mod batches;
+mod denied;
 pub mod limits;
 mod session;
 #[cfg(test)]
 mod tests;
 mod top;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::answer::{Answer, Bounds, Verdict};
+pub use self::denied::DeniedAnswer;
 use self::limits::LimitBook;
 pub use self::limits::{LimitsAnswer, NamedLimits, Rule};
 pub use self::session::{LimitPart, LimitParts, Session, Tally};
 pub use self::top::TopAnswer;
 use rmbd_sketch::{Exhausted, Geometry, HashFamily, PASS_WEIGHT_MAX, Weight};
 use rmbd_store::once::{BootChain, COOKIE_BYTES, Caller, OnceTable};
-use rmbd_store::{Boot, PardonBook, Registry, Replica, SketchIndex, TopBoard, WindowQuestion};
+use rmbd_store::{
+    Boot, DeniedBook, PardonBook, Registry, Replica, SketchIndex, TopBoard, WindowQuestion,
+};
 
 /// What an engine starts with.
 #[derive(Debug, Clone)]
@@ -54,6 +58,7 @@ pub struct Engine {
     max_weight: Weight,
     once: Arc<OnceTable>,
     limits: LimitBook,
+    denied: Arc<DeniedBook>,
     pardons: Arc<PardonBook>,
     top: TopBoard,
 }
@@ -185,12 +190,15 @@ impl Engine {
     /// An engine over sketches.
     #[must_use]
     pub fn new(registry: Registry, options: &EngineOptions) -> Self {
+        let threads = registry.replica(SketchIndex::DEFAULT).threads();
+        let denied = DeniedBook::new(threads, secret(&options.once));
         Self {
             boot: options.boot,
             earlier: options.earlier.clone(),
             max_weight: options.max_weight,
             once: Arc::clone(&options.once),
             top: TopBoard::new(&registry),
+            denied: Arc::new(denied),
             registry,
             limits: LimitBook::default(),
             pardons: Arc::new(PardonBook::new(options.boot)),
@@ -244,15 +252,35 @@ impl Engine {
         self.max_weight
     }
 
-    /// Puts other limits with names into the place of those before. Counters of limits that keep their name go on.
+    /// Puts other limits with names into the place of those before. Counters of limits that keep their name go on, and
+    /// so do lists of denied keys where a limit stays a shadow, or none. Lists of others are gone.
     pub fn set_limits(&self, rules: Vec<Rule>) {
-        self.limits.replace(rules);
+        self.limits.replace(rules, &self.denied);
+        let limits = self.limits();
+        self.denied
+            .forget_others(limits.iter().map(|it| &*it.denied));
     }
 
     /// The limits with names as they are now.
     #[must_use]
     pub fn limits(&self) -> Arc<NamedLimits> {
         self.limits.limits()
+    }
+
+    /// The keys that the limit of this name denied most often of late on this node, at most `most` of them, as they are
+    /// at this time of the node's clock; `None` where there is no such limit.
+    #[must_use]
+    pub fn denied(&self, name: &[u8], most: usize, now: Duration) -> Option<DeniedAnswer> {
+        let limits = self.limits();
+        let limit = limits.find(name)?;
+        Some(DeniedAnswer::of(&self.denied, limit, most, now))
+    }
+
+    /// Takes over names of denied keys that wait, so that there is room for others. The control thread calls this
+    /// again and again.
+    pub fn take_denied_names(&self) {
+        let limits = self.limits();
+        self.denied.take_names(limits.iter().map(|it| &*it.denied));
     }
 
     /// The pardons of all nodes, as far as they are known here.
@@ -281,6 +309,13 @@ impl Engine {
             max_weight: self.max_weight,
         }
     }
+}
+
+/// A number that is known here only: the cookie of an address that nobody has is told to nobody.
+fn secret(once: &OnceTable) -> u64 {
+    let cookie = once.cookie(Ipv4Addr::UNSPECIFIED.into(), Duration::ZERO);
+    let bytes = cookie.first_chunk().copied().unwrap_or_default();
+    u64::from_le_bytes(bytes)
 }
 
 impl Allowed {

@@ -16,10 +16,10 @@ use crate::legacy::LegacyPeers;
 use crate::shared::Shared;
 use crate::snapshots::{Ordered, SnapshotDesk};
 use crate::status::{
-    CompactStatus, Datagrams, Detail, DetailError, DetailQuestion, HttpApiStatus, IoStatus,
-    LimitStatus, LogStatus, Messages, NamedSketchStatus, ObservedThread, PublishedTally, Replies,
-    RespStatus, SketchStatus, SnapshotFilesStatus, Status, TopDocument, TopError, TopQuestion,
-    tally_of,
+    CompactStatus, Datagrams, DeniedDocument, DeniedError, DeniedQuestion, Detail, DetailError,
+    DetailQuestion, HttpApiStatus, IoStatus, LimitStatus, LogStatus, Messages, NamedSketchStatus,
+    ObservedThread, PublishedTally, Replies, RespStatus, SketchStatus, SnapshotFilesStatus, Status,
+    TopDocument, TopError, TopQuestion, tally_of,
 };
 use rmbd_io::Backend;
 use rmbd_proto::compact::Problem;
@@ -234,6 +234,15 @@ impl StatusSource for Overview {
     }
 
     fn top(&self, question: &TopQuestion, shows_keys: bool) -> Result<TopDocument, TopError> {
+        let shared = self.shared();
+        question.answer(shared.engine(), shows_keys, shared.now())
+    }
+
+    fn denied(
+        &self,
+        question: &DeniedQuestion,
+        shows_keys: bool,
+    ) -> Result<DeniedDocument, DeniedError> {
         let shared = self.shared();
         question.answer(shared.engine(), shows_keys, shared.now())
     }

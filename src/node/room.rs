@@ -6,7 +6,7 @@ use crate::config::{NodeConfig, RespConfig, SketchConfig, copies_of_cells};
 use rmbd_io::Backend;
 use rmbd_io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
 use rmbd_sketch::{HashFamily, lanes_of};
-use rmbd_store::AuditPlan;
+use rmbd_store::{AuditPlan, DeniedBook};
 
 /// Number of files beside those of the data threads: HTTP, the cluster's socket twice, the stop signal, the lock on
 /// the node's id, and the control thread's epoll, its waker, a pair and a half for signals, and a ring.
@@ -92,7 +92,8 @@ fn heap_bytes_of_resp(resp: &RespConfig) -> usize {
     }
 }
 
-/// The blocks that are allocated. Cells and their copy come first, since they are the largest.
+/// The blocks that are allocated. Cells and their copy come first, since they are the largest. Counts of denied keys
+/// come last; a reload that brings limits makes more of them.
 fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> Vec<usize> {
     let learns_slices = config.cluster.learns_slices();
     let tables = sketches
@@ -104,7 +105,9 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
     let of_resp = threads * heap_bytes_of_resp(&config.resp);
     let of_sketches = (of_sketches + of_resp).div_ceil(HEAP_BLOCK_BYTES);
     let blocks = HEAP_BLOCKS_OF_NODE + threads as u64 * HEAP_BLOCKS_A_THREAD + of_sketches as u64;
+    let denied = DeniedBook::memory_bytes(threads, config.limits.len());
     tables
+        .chain([denied])
         .map(|bytes| bytes as usize)
         .chain(std::iter::repeat_n(HEAP_BLOCK_BYTES, blocks as usize))
         .collect()

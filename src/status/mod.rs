@@ -5,6 +5,7 @@
 mod audit;
 mod cluster;
 mod counters;
+mod denied;
 mod detail;
 mod envoy;
 mod json_key;
@@ -30,6 +31,9 @@ pub use self::cluster::{
 };
 pub use self::counters::Messages;
 pub(crate) use self::counters::{PublishedTally, Tally, TurnedAway};
+pub use self::denied::{
+    DeniedDocument, DeniedError, DeniedKeyDocument, DeniedLimitDocument, DeniedQuestion,
+};
 pub use self::detail::{DetailError, DetailQuestion, WindowDetail};
 pub use self::envoy::{EnvoyRuleStatus, EnvoyStatus};
 pub use self::json_key::JsonKey;

@@ -14,15 +14,17 @@ use rmbd_store::{
 };
 
 use super::{
-    AmountStatus, AuditErrorsStatus, AuditStatus, ClusterStatus, CompactStatus, Datagrams, Detail,
-    DetailError, DetailQuestion, EnvoyRuleStatus, EnvoyStatus, HttpApiStatus, IoStatus,
-    LastSnapshotFile, LikelyErrorStatus, LimitStatus, LoadedSnapshotFile, LogStatus, MemberStatus,
-    Messages, NamedSketchStatus, NewWriterStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus,
-    QueueStatus, Readiness, Replies, RespStatus, SetAsideFile, SharedNodeStatus, SketchStatus,
-    SliceStatus, SnapshotFilesStatus, Status, ThreadStatus, TopDocument, TopError, TopListStatus,
-    TopQuestion, TopStatus, WindowStatus,
+    AmountStatus, AuditErrorsStatus, AuditStatus, ClusterStatus, CompactStatus, Datagrams,
+    DeniedDocument, DeniedError, DeniedQuestion, Detail, DetailError, DetailQuestion,
+    EnvoyRuleStatus, EnvoyStatus, HttpApiStatus, IoStatus, LastSnapshotFile, LikelyErrorStatus,
+    LimitStatus, LoadedSnapshotFile, LogStatus, MemberStatus, Messages, NamedSketchStatus,
+    NewWriterStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness,
+    Replies, RespStatus, SetAsideFile, SharedNodeStatus, SketchStatus, SliceStatus,
+    SnapshotFilesStatus, Status, ThreadStatus, TopDocument, TopError, TopListStatus, TopQuestion,
+    TopStatus, WindowStatus,
 };
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::limits::Amount;
+use crate::engine::{Admitted, Engine, EngineOptions, Rule, Session};
 
 fn sketch(name: &str, total_weight: u64, weight: u64) -> NamedSketchStatus {
     NamedSketchStatus {
@@ -312,19 +314,58 @@ pub(crate) fn detail(question: &DetailQuestion) -> Result<Detail, DetailError> {
 pub(crate) fn top(question: &TopQuestion, shows_keys: bool) -> Result<TopDocument, TopError> {
     let default = named_sketch("default", &[60_000], b"", 3);
     let logins = named_sketch("logins", &[60_000], b"", 0);
-    let options = EngineOptions {
-        boot: Boot(1),
-        earlier: BootChain::default(),
-        max_weight: Weight::MAX,
-        once: Arc::new(OnceTable::new(1, &[7; 32])),
-    };
-    let engine = Engine::new(Registry::new(vec![default, logins]).unwrap(), &options);
+    let engine = engine(vec![default, logins]);
     let told = ToldLists {
         made: Duration::from_millis(500),
         lists: vec![told_list(None), told_list(Some(60_000))],
     };
     engine.top().tell(SketchIndex::DEFAULT, told);
     question.answer(&engine, shows_keys, Duration::from_secs(1))
+}
+
+/// The keys that a node with the limits `api` and `shadow` denied in the last 400 seconds: three of the former, none of
+/// the latter.
+pub(crate) fn denied(
+    question: &DeniedQuestion,
+    shows_keys: bool,
+) -> Result<DeniedDocument, DeniedError> {
+    let engine = Arc::new(engine(vec![named_sketch("default", &[], b"", 0)]));
+    let rule = |name: &str, is_shadow| Rule {
+        name: name.into(),
+        sketch: SketchIndex::DEFAULT,
+        keys: "*".parse().unwrap(),
+        amounts: [Amount {
+            limit: 0,
+            window_ms: 0,
+        }]
+        .into(),
+        cost: 1,
+        takes: true,
+        overrides: Box::default(),
+        exempt: Box::default(),
+        is_shadow,
+    };
+    engine.set_limits(vec![rule("api", false), rule("shadow", true)]);
+    let (now, admitted) = (Duration::from_secs(400), Admitted::to(SketchIndex::DEFAULT));
+    let mut session = Session::new(Arc::clone(&engine));
+    for (key, times) in [(&b"<b>apple</b>"[..], 3), (b"\xff\0", 2), (b"", 1)] {
+        for _ in 0..times {
+            let hit = session.hit_by_name(admitted, (b"api", key), 1, || now, (), &mut |(), _| {});
+            hit.unwrap();
+        }
+    }
+    session.finish(&mut |(), _| {});
+    question.answer(&engine, shows_keys, now)
+}
+
+fn engine(sketches: Vec<NamedSketch>) -> Engine {
+    let options = EngineOptions {
+        boot: Boot(1),
+        earlier: BootChain::default(),
+        max_weight: Weight::MAX,
+        once: Arc::new(OnceTable::new(1, &[7; 32])),
+    };
+    Engine::new(Registry::new(sketches).unwrap(), &options)
 }
 
 fn told_list(span_ms: Option<u64>) -> ToldList {

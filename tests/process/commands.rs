@@ -108,6 +108,7 @@ const COMMANDS: &[Command] = &[
         0,
         "[]",
     ),
+    command(&["limits", "denied"], HERE, 0, "no limits: "),
     command(&["--help"], None, 0, "Usage"),
     command(&["--version"], None, 0, "rmbd"),
     command(&["add", "--help"], None, 0, "Usage"),

@@ -36,6 +36,7 @@ fn no_document_has_a_number_that_a_reader_may_round() {
         ("/status", node.get("/status").unwrap()),
         ("/detail", node.get("/detail?key=k&window=60s").unwrap()),
         ("/top", node.get("/top?detail=1").unwrap()),
+        ("/denied", node.get("/denied").unwrap()),
     ];
     let commands = [
         "snapshot now --json",
@@ -50,6 +51,7 @@ fn no_document_has_a_number_that_a_reader_may_round() {
         "count k --window 60s --json",
         "hit k --limit 100/60s --json",
         "hit 127.0.0.1 --limit-name api --json",
+        "limits denied --json",
     ];
     let commands = commands.map(|words| {
         let list: Vec<&str> = words.split(' ').collect();

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
+use serde_json::Value;
+
 use crate::envoy::take_over_json;
+use crate::kept::said;
 use crate::nodes::{Node, wait_until};
 use rmbd_testkit::streams::{Kind, PATIENCE, Which};
 
@@ -57,6 +60,46 @@ impl Reloaded {
         self.node.terminate();
         assert_eq!(self.node.running.wait("a reload").code(), Some(0));
     }
+}
+
+/// Who is denied is told by name, and forgotten with the limit.
+#[test]
+fn denied_keys_go_with_their_limits() {
+    let limit = |name: &str| format!("[[limit]]\nname = '{name}'\namounts = ['1/60s']\n");
+    let mut node = Reloaded::start("denied.toml", &(limit("api") + &limit("b")), &[]);
+    for (key, times) in [("alice", 4), ("bob", 2), ("carol", 1)] {
+        for _ in 0..times {
+            node.node.command(&["hit", key, "--limit-name", "api"]);
+        }
+    }
+    let told = said(&node.node, &["limits", "denied", "api"]);
+    let table = "RANK  DENIED  KEY\n1     3       alice\n2     1       bob\napi: 4 hits denied in ";
+    assert!(told.starts_with(table), "{told}");
+    assert!(told.ends_with(", complete above 0: every key with more is in this list\n"));
+    let first = |node: &Reloaded| -> Value {
+        let told = said(&node.node, &["limits", "denied", "-k", "1", "--json"]);
+        let told: Value = serde_json::from_str(&told).unwrap();
+        told["limits"][0].clone()
+    };
+    assert_eq!(first(&node)["keys"][0]["key"], "alice");
+    node.reload(limit("api"), "SIGHUP: limits that are gone: b");
+    assert_eq!(first(&node)["denied"], 4);
+    node.reload(
+        limit("b"),
+        "SIGHUP: new limits: b; limits that are gone: api",
+    );
+    assert_eq!(
+        (&first(&node)["limit"], &first(&node)["denied"]),
+        (&"b".into(), &0.into())
+    );
+    let gone = node.node.command(&["limits", "denied", "api"]);
+    let error = String::from_utf8(gone.stderr).unwrap();
+    assert_eq!(gone.status.code(), Some(1), "{error}");
+    assert!(
+        error.contains("refuses: there is no limit \"api\" here"),
+        "{error}"
+    );
+    node.end();
 }
 
 #[test]

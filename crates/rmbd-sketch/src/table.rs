@@ -501,8 +501,8 @@ impl Sketch {
 
     /// Adds weight that was [charged](Self::charge) to cells of this geometry. The weight counts in
     /// [`total_weight`](Self::total_weight) once the allowance is [settled](Self::settle). A thread that reads
-    /// [`estimate_added`](Self::estimate_added) behind it has in it all that was added to the key before, in this order,
-    /// by all threads.
+    /// [`estimate_added`](Self::estimate_added) behind it has in it all that was added to the key before, in this
+    /// order, by all threads.
     #[inline]
     pub fn add_at(&self, cells: &CellIndexes, weight: Weight) {
         let Some((&last, rows)) = cells.as_slice().split_last() else {

@@ -50,6 +50,7 @@ mod audit;
 mod batch;
 mod board;
 mod candidates;
+mod denied;
 mod editions;
 mod estimate;
 mod fingerprint;
@@ -79,6 +80,7 @@ pub use audit::{
 pub use batch::{Batch, Looked, Terms};
 pub use board::{ToldKey, ToldList, ToldLists, TopBoard, TopView};
 pub use candidates::{TOP_DEFAULT, TOP_MAX, TopKey, TopKeys, TopList, TopPlan};
+pub use denied::{DENIED_MAX, DeniedBook, DeniedKey, DeniedKeys, DeniedList, DeniedSeat};
 pub use editions::{Editions, Seen};
 pub use estimate::{Estimate, OriginEstimate, OriginName, Passed};
 pub use fingerprint::fingerprint;
@@ -100,4 +102,5 @@ pub use windows::{
 };
 
 pub use rmbd_proto::cluster::SliceId;
+pub use rmbd_proto::compact::KEY_BYTES_MAX;
 pub use rmbd_proto::{Boot, LimitNumber, SketchNumber};

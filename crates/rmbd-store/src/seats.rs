@@ -41,6 +41,11 @@ impl Seats {
         }
     }
 
+    /// For how many threads there are seats, without the spare ones.
+    pub(crate) fn threads(&self) -> usize {
+        self.are_taken.len() - SPARE_SEATS
+    }
+
     /// Takes the seat of a lane, or one of those for shared cells that nobody has.
     pub(crate) fn take(&self, lane: Option<&Lane>) -> Option<Seat> {
         let seats = match lane {

@@ -254,6 +254,12 @@ impl Replica {
         &self.own
     }
 
+    /// The number of threads that it was [made for](ReplicaOptions::threads).
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.seats.threads()
+    }
+
     /// The name of our own slice, whose cells are those of [`own`](Self::own).
     #[must_use]
     pub fn own_slice(&self) -> SliceId {
@@ -286,6 +292,16 @@ impl Replica {
     #[must_use]
     pub fn top(&self) -> usize {
         self.lists.as_ref().map_or(0, |lists| lists.top())
+    }
+
+    /// Whether threads have told names of large keys that nobody has taken: see [`Slices::take_names`].
+    ///
+    /// [`Slices::take_names`]: crate::Slices::take_names
+    #[must_use]
+    pub fn has_names_told(&self) -> bool {
+        self.lists
+            .as_ref()
+            .is_some_and(|lists| lists.are_names_told())
     }
 
     /// Bytes of the lists of the largest keys, which are a part of [`memory_bytes`](Self::memory_bytes).

@@ -327,7 +327,7 @@ pub(super) fn bytes(bytes: u64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     let whole = seconds as u64;
     let (days, hours, minutes) = (whole / 86_400, whole / 3_600 % 24, whole / 60 % 60);
     match whole {

@@ -11,7 +11,7 @@ pub use self::decide::LimitsAnswer;
 pub(in crate::engine) use self::decide::{Part, decide};
 pub use self::pattern::{KeyPattern, KeySet, KeySetError, PATTERN_BYTES_MAX, PatternError};
 pub use self::rule::{AMOUNTS_MAX, Amount, Applies, LimitCounters, LimitTally, Override, Rule};
-use rmbd_store::{Editions, LimitNumber, Seen};
+use rmbd_store::{DeniedBook, DeniedKeys, Editions, LimitNumber, Seen};
 
 /// A limit with a name, and how often it was asked.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct NamedLimit {
     /// What other nodes call it.
     pub(super) number: LimitNumber,
     counters: Arc<LimitCounters>,
+    /// The keys that it denies.
+    pub(super) denied: Arc<DeniedKeys>,
 }
 
 impl NamedLimit {
@@ -80,8 +82,9 @@ impl LimitBook {
         self.0.get()
     }
 
-    /// Puts other limits into the place of those before. Counters of limits that keep their name go on.
-    pub(super) fn replace(&self, rules: Vec<Rule>) {
+    /// Puts other limits into the place of those before. Counters of limits that keep their name go on, and denied keys
+    /// where it means the same to be denied.
+    pub(super) fn replace(&self, rules: Vec<Rule>, book: &DeniedBook) {
         let Ok(()) = self.0.change(|limits| {
             let mut all: Vec<NamedLimit> = rules
                 .into_iter()
@@ -89,10 +92,13 @@ impl LimitBook {
                     let before = limits.find(rule.name.as_bytes());
                     let counters = before.map(|before| Arc::clone(&before.counters));
                     let counters = counters.unwrap_or_default();
+                    let before = before.filter(|it| it.rule.is_shadow == rule.is_shadow);
+                    let denied = before.map(|before| Arc::clone(&before.denied));
                     NamedLimit {
                         number: LimitNumber::of_name(rule.name.as_bytes()),
                         rule,
                         counters,
+                        denied: denied.unwrap_or_else(|| Arc::new(book.limit())),
                     }
                 })
                 .collect();
@@ -133,8 +139,9 @@ mod tests {
     #[test]
     fn views_follow_the_book_and_counters_go_on() {
         let (book, mut view) = (LimitBook::default(), LimitView::default());
+        let denied = DeniedBook::new(1, 7);
         assert!(view.current(&book).find(b"api").is_none());
-        book.replace(vec![rule("login", 5), rule("api", 100)]);
+        book.replace(vec![rule("login", 5), rule("api", 100)], &denied);
         let limits = Arc::clone(view.current(&book));
         let names: Vec<_> = limits.iter().map(|limit| &*limit.rule.name).collect();
         assert_eq!(names, ["api", "login"]);
@@ -146,7 +153,7 @@ mod tests {
             },
             100,
         );
-        book.replace(vec![rule("api", 7)]);
+        book.replace(vec![rule("api", 7)], &denied);
         // Who holds the limits of before goes on with them.
         assert_eq!(api.rule.amounts[0].limit, 100);
         let after = view.current(&book).find(b"api").unwrap();

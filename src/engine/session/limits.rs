@@ -157,13 +157,14 @@ impl<T: Copy> Session<T> {
                 let takes = rule.takes && !rule.is_shadow;
                 match parts.one() {
                     Some(part) if admitted.turn == Turn::First => {
-                        self.keep_one(admitted, part, (takes, Some(place)), token, answer)?;
+                        self.keep_one(admitted, part, (takes, Some((place, now))), token, answer)?;
                     }
                     _ => {
                         let mut told = self.keep(admitted, &parts, takes, answer)?;
                         let decisive = parts.get(told.part.into());
                         if let Some(limit) = self.named.at(place) {
                             limit.note(&mut told, decisive.map_or(0, |part| part.limit));
+                            self.denier.note(key, limit, told.is_over, now);
                         }
                         answer(token, Answer::NamedLimit(told));
                     }
@@ -247,8 +248,12 @@ impl<T: Copy> Session<T> {
     fn look_at_limits(&mut self, answer: &mut impl FnMut(T, Answer)) {
         let limits = self.limits.current(&self.engine.limits);
         if !Arc::ptr_eq(limits, &self.named) {
-            self.batches
-                .drain(&mut into(&self.named, &self.engine.once, answer));
+            self.batches.drain(&mut into(
+                &self.named,
+                &mut self.denier,
+                &self.engine.once,
+                answer,
+            ));
             self.named = Arc::clone(limits);
         }
     }
@@ -258,7 +263,7 @@ impl<T: Copy> Session<T> {
         &mut self,
         admitted: Admitted,
         part: &LimitPart<'_>,
-        (takes, named): (bool, Option<u32>),
+        (takes, named): (bool, Option<(u32, Duration)>),
         token: T,
         answer: &mut impl FnMut(T, Answer),
     ) -> Result<(), Refusal> {
@@ -268,6 +273,15 @@ impl<T: Copy> Session<T> {
             credit,
             takes,
         };
+        if named.is_some() && !self.denier.has_room() {
+            self.batches.drain(&mut into(
+                &self.named,
+                &mut self.denier,
+                &self.engine.once,
+                answer,
+            ));
+        }
+        let named = named.map(|(place, now)| (place, self.denier.wait(part.key, now)));
         let question = Question::Limit(OneLimit {
             weight,
             terms,
@@ -276,15 +290,17 @@ impl<T: Copy> Session<T> {
         });
         let asked = Asked { question, token };
         let batch = self.batches.of(part.sketch);
-        let mut answer = into(&self.named, &self.engine.once, answer);
-        batch.take(
+        let taken = batch.take(
             part.key,
             (weight, &terms),
             part.window.as_ref(),
             asked,
-            &mut answer,
-        )?;
-        Ok(())
+            &mut into(&self.named, &mut self.denier, &self.engine.once, answer),
+        );
+        if let (Err(_), Some((_, key))) = (taken, named) {
+            self.denier.forget(key);
+        }
+        Ok(taken?)
     }
 
     /// Asks all limits at once.
@@ -340,7 +356,12 @@ impl<T: Copy> Session<T> {
         if self.engine.once.verdict(client, sequence).is_none() {
             // It may wait here for its cells.
             let batches = &mut self.batches;
-            batches.drain(&mut into(&self.named, &self.engine.once, answer));
+            batches.drain(&mut into(
+                &self.named,
+                &mut self.denier,
+                &self.engine.once,
+                answer,
+            ));
         }
         let verdict = self.engine.once.verdict(client, sequence);
         verdict.map(Some).ok_or(Refusal::Undecided)
@@ -364,7 +385,10 @@ impl<T: Copy> Session<T> {
                 continue;
             }
             let batch = self.batches.of(part.sketch);
-            let looked = batch.look(part.key, &mut into(&self.named, &self.engine.once, answer));
+            let looked = batch.look(
+                part.key,
+                &mut into(&self.named, &mut self.denier, &self.engine.once, answer),
+            );
             self.prefetch(part, &looked);
             keys.of_parts[at] = count;
             keys.keys[usize::from(count)] = Some(KeyOfParts {

@@ -9,6 +9,7 @@ use std::time::Duration;
 pub use self::limits::{LimitPart, LimitParts};
 use super::answer::{Answer, Question};
 use super::batches::Batches;
+use super::denied::Denier;
 use super::limits::LimitView;
 use super::{
     Admitted, Allowed, Engine, Info, Limit, MadeCookie, NamedLimits, Numbered, REQUEST_WEIGHT_MAX,
@@ -80,6 +81,7 @@ pub struct Session<T: Copy> {
     limits: LimitView,
     /// The limits with names of the hits that wait.
     named: Arc<NamedLimits>,
+    denier: Denier,
     pardons: PardonView,
     top: TopView,
 }
@@ -148,6 +150,7 @@ impl<T: Copy> Session<T> {
             batches: Batches::new(default, others),
             max_weight: engine.max_weight,
             top: TopView::of(&engine.top),
+            denier: Denier::new(&engine.denied),
             engine,
             tally: Tally::default(),
             cookie: None,
@@ -294,7 +297,7 @@ impl<T: Copy> Session<T> {
             batch.add(
                 key,
                 weight,
-                &mut into(&self.named, &self.engine.once, answer),
+                &mut into(&self.named, &mut self.denier, &self.engine.once, answer),
             )?;
             self.tally.add += 1;
         }
@@ -335,7 +338,7 @@ impl<T: Copy> Session<T> {
             key,
             window,
             asked,
-            &mut into(&self.named, &self.engine.once, answer),
+            &mut into(&self.named, &mut self.denier, &self.engine.once, answer),
         );
     }
 
@@ -366,7 +369,7 @@ impl<T: Copy> Session<T> {
                 key,
                 weighed,
                 asked,
-                &mut into(&self.named, &self.engine.once, answer),
+                &mut into(&self.named, &mut self.denier, &self.engine.once, answer),
             )?,
             Some(window) => {
                 batch.hit_in(
@@ -374,7 +377,7 @@ impl<T: Copy> Session<T> {
                     weighed,
                     window,
                     asked,
-                    &mut into(&self.named, &self.engine.once, answer),
+                    &mut into(&self.named, &mut self.denier, &self.engine.once, answer),
                 )?;
             }
         }
@@ -392,7 +395,12 @@ impl<T: Copy> Session<T> {
     ) {
         self.tally.bounds += 1;
         let batch = self.batches.of(sketch);
-        let waiting = batch.weight(&mut into(&self.named, &self.engine.once, answer));
+        let waiting = batch.weight(&mut into(
+            &self.named,
+            &mut self.denier,
+            &self.engine.once,
+            answer,
+        ));
         let replica = batch.replica();
         // What other threads have under way may be in cells already and not in N yet.
         let total_weight = replica.total_weight().saturating_add(waiting);
@@ -424,8 +432,12 @@ impl<T: Copy> Session<T> {
 
     /// Answers what was asked, and shows everybody what was added.
     pub fn finish(&mut self, answer: &mut impl FnMut(T, Answer)) {
-        self.batches
-            .finish(&mut into(&self.named, &self.engine.once, answer));
+        self.batches.finish(&mut into(
+            &self.named,
+            &mut self.denier,
+            &self.engine.once,
+            answer,
+        ));
     }
 
     /// Asks for the estimate of `key`, of which the answer to `question` is made.
@@ -443,7 +455,7 @@ impl<T: Copy> Session<T> {
         batch.count(
             key,
             asked,
-            &mut into(&self.named, &self.engine.once, answer),
+            &mut into(&self.named, &mut self.denier, &self.engine.once, answer),
         );
     }
 }
@@ -452,8 +464,12 @@ impl<T: Copy> Session<T> {
 #[inline(always)]
 fn into<T>(
     limits: &NamedLimits,
+    denier: &mut Denier,
     once: &OnceTable,
     answer: &mut impl FnMut(T, Answer),
 ) -> impl FnMut(Asked<T>, Estimate) {
-    |asked, estimate| answer(asked.token, asked.question.answer(estimate, limits, once))
+    |asked, estimate| {
+        let told = asked.question.answer(estimate, limits, denier, once);
+        answer(asked.token, told);
+    }
 }

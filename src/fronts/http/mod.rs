@@ -10,6 +10,7 @@
 //! | `POST /snapshot` | has a snapshot file written, and answers when it is durable, see [`SnapshotOrder`](crate::status::SnapshotOrder); 500 where that fails, 202 and a number where it takes long, 404 without a folder for it |
 //! | `/detail?key=` | a key's count by origin as JSON ([`Detail`]); the key percent-encoded, so that it may be any bytes. `&window=60s` adds its count in a window, and `&sketch=` asks another sketch than `default`. 400 for what is no question, 404 for a sketch or window that there is not |
 //! | `/top?` | the largest keys as JSON ([`TopDocument`]), of all time; `sketch=`, `window=60s` and `k=10` ask for others, and `detail=1` for the parts of each node. Names are told to loopback and to the networks of `--show-keys` only, and not by way of a proxy that is not in them. 400 and 404 as above |
+//! | `/denied?` | the keys that limits with names denied most often in the last 5 to 10 minutes on this node, as JSON ([`DeniedDocument`]); `limit=api` asks for one limit, and `k=10` for fewer keys. Names are told as by `/top`. 400 for what is no question, 404 for a limit that there is not |
 //! | `/v1/`, `/json` | adds, counts, hits and takes as JSON, and Envoy's rate limit service: the table is in `fronts/http/api` |
 //!
 //! All others answer only `GET` and `HEAD`, and change nothing that a node counts. Orders are taken from loopback and
@@ -21,6 +22,7 @@
 mod accept;
 pub(crate) mod api;
 mod connections;
+mod denied;
 mod detail;
 mod hosts;
 mod orders;
@@ -51,7 +53,8 @@ use self::connections::{Answers, Limits};
 pub use self::hosts::Hosts;
 pub use self::orders::PendingOrder;
 use crate::status::{
-    Detail, DetailError, DetailQuestion, Readiness, Status, TopDocument, TopError, TopQuestion,
+    DeniedDocument, DeniedError, DeniedQuestion, Detail, DetailError, DetailQuestion, Readiness,
+    Status, TopDocument, TopError, TopQuestion,
 };
 
 /// The source of the picture of the node that [`serve`] needs once for each answer.
@@ -70,6 +73,19 @@ pub trait StatusSource: Send + Sync {
     /// # Errors
     /// [`TopError`] says what the node has not: the sketch, the window, or lists of the sketch.
     fn top(&self, question: &TopQuestion, shows_keys: bool) -> Result<TopDocument, TopError>;
+
+    /// The keys that limits denied most often of late, with their names or without. It is called like
+    /// [`status`](Self::status). Without an implementation there is no limit.
+    ///
+    /// # Errors
+    /// [`DeniedError`]: there is no limit of the name that was asked for.
+    fn denied(
+        &self,
+        question: &DeniedQuestion,
+        shows_keys: bool,
+    ) -> Result<DeniedDocument, DeniedError> {
+        question.without_limits(shows_keys)
+    }
 
     /// Whether whoever asks from this address may see the names of keys. Who asks by way of a proxy has its address.
     fn may_see_keys(&self, _: IpAddr, _is_by_proxy: bool) -> bool {
@@ -149,6 +165,7 @@ fn router(source: Arc<dyn StatusSource>, hosts: Hosts) -> Router {
         .route("/readyz", get(readyz))
         .route("/detail", get(detail::detail))
         .route("/top", get(top::top))
+        .route("/denied", get(denied::denied))
         .route("/snapshot", post(orders::snapshot))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -166,7 +183,7 @@ const PAGE: &str = include_str!("page.html");
 /// The policy of the page: it may run its own script, use its own style (both named by the SHA-256 of their text, so
 /// that nothing that gets into the page by a trick runs), and ask this node.
 const PAGE_POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-zAxB9ZY2u/6X6X1Qaksou7uRljAdkgQLHCXO3TxSbw8='; \
+     script-src 'sha256-inw/ZhFwqlJb5ilsrGpKSQsJpAwj+IS2R804ITGjKfA='; \
      style-src 'sha256-NcOrtKeH2hAsvU3A9wB4YJrMPnyiKiUZd/HQuUJk1Hw='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -217,7 +234,7 @@ async fn readyz(State(source): Source) -> (StatusCode, String) {
 async fn not_found() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
-        "not found: there are / /status /metrics /healthz /readyz /detail?key=&window=&sketch= /top?sketch=&window=&k=&detail= and POST /snapshot; /v1/openapi.json says what is below /v1/\n",
+        "not found: there are / /status /metrics /healthz /readyz /detail?key=&window=&sketch= /top?sketch=&window=&k=&detail= /denied?limit=&k= and POST /snapshot; /v1/openapi.json says what is below /v1/\n",
     )
 }
 

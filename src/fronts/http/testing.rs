@@ -5,10 +5,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{PendingOrder, StatusSource};
-use crate::status::testing::{detail, status, top};
+use crate::status::testing::{denied, detail, status, top};
 use crate::status::{
-    Detail, DetailError, DetailQuestion, Readiness, SnapshotOrder, Status, TopDocument, TopError,
-    TopQuestion,
+    DeniedDocument, DeniedError, DeniedQuestion, Detail, DetailError, DetailQuestion, Readiness,
+    SnapshotOrder, Status, TopDocument, TopError, TopQuestion,
 };
 
 /// A source whose status is always the same, but for its readiness.
@@ -52,6 +52,14 @@ impl StatusSource for Fake {
 
     fn top(&self, question: &TopQuestion, shows_keys: bool) -> Result<TopDocument, TopError> {
         top(question, shows_keys)
+    }
+
+    fn denied(
+        &self,
+        question: &DeniedQuestion,
+        shows_keys: bool,
+    ) -> Result<DeniedDocument, DeniedError> {
+        denied(question, shows_keys)
     }
 
     fn may_see_keys(&self, ip: IpAddr, is_by_proxy: bool) -> bool {

@@ -1,4 +1,5 @@
-//! The lists of the largest keys, which are told to whoever answers questions twice a second, between other work.
+//! The lists of the largest keys, which are told to whoever answers questions twice a second, between other work, and
+//! the names of keys that limits deny.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,8 +14,11 @@ use crate::shared::{LoneSlices, Shared};
 use rmbd_proto::SketchNumber;
 use rmbd_store::{SketchIndex, ToldLists};
 
-/// Time between two lists of the same keys. A name is there after two rounds and an add of its key between them.
-const ROUND: Duration = Duration::from_millis(500);
+/// Time between two looks for names that threads have told. They find room again after each, so that a stream of a few
+/// tenths of a second is named, too.
+const NAMES_ROUND: Duration = Duration::from_millis(100);
+/// Lists are made anew with each so many looks for names.
+const LIST_EVERY: u64 = 5;
 
 /// The task that tells them.
 pub(super) struct Listing {
@@ -52,21 +56,34 @@ impl Listing {
     /// Runs until it is told to end.
     pub(super) async fn run(self, leave: impl Future<Output = ()>) {
         let mut leave = pin!(leave);
-        let mut rounds = interval(ROUND);
+        let mut rounds = interval(NAMES_ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        for round in 0_u64.. {
             tokio::select! {
                 () = &mut leave => return,
                 _ = rounds.tick() => {}
             }
-            tokio::select! {
-                () = &mut leave => return,
-                () = self.round() => {}
+            self.take_names();
+            if round.is_multiple_of(LIST_EVERY) {
+                tokio::select! {
+                    () = &mut leave => return,
+                    () = self.make_lists() => {}
+                }
             }
         }
     }
 
-    async fn round(&self) {
+    fn take_names(&self) {
+        self.shared.engine().take_denied_names();
+        let registry = self.shared.engine().registry();
+        for &(sketch, number) in &self.sketches {
+            if registry.replica(sketch).has_names_told() {
+                self.lists.take_names(sketch, number);
+            }
+        }
+    }
+
+    async fn make_lists(&self) {
         for &(sketch, number) in &self.sketches {
             let told = self.lists.make(sketch, number, self.shared.now());
             self.shared.engine().top().tell(sketch, told);
@@ -76,6 +93,17 @@ impl Listing {
 }
 
 impl Lists {
+    fn take_names(&self, sketch: SketchIndex, number: SketchNumber) {
+        match self {
+            Self::Cluster(cluster) => cluster.lock().take_names(number),
+            Self::Alone(slices) => {
+                if let Some(slices) = slices.lock().get_mut(sketch.get()) {
+                    slices.take_names();
+                }
+            }
+        }
+    }
+
     /// The lists of one sketch as they are now.
     fn make(&self, sketch: SketchIndex, number: SketchNumber, now: Duration) -> ToldLists {
         match self {

@@ -49,8 +49,10 @@ descriptors:
   rate_limit: {unit: second, requests_per_unit: 12}
 ";
 
+type Pairs = &'static [(&'static str, &'static str)];
+
 /// A descriptor, and the number of requests of the rule that it meets.
-const MET: &[(&[(&str, &str)], Option<u32>)] = &[
+const MET: &[(Pairs, Option<u32>)] = &[
     // The value, before a wildcard, before the key alone.
     (&[("k", "one")], Some(2)),
     (&[("k", "ones")], Some(3)),

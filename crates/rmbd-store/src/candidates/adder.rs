@@ -267,6 +267,7 @@ impl Candidates {
         if admits && let Some(place) = found.or_put(&mut self.keys, added) {
             self.total.enter(&self.keys, place, estimate, found.before);
             self.keys.note_in_total(added.hash);
+            ask_name(replica, added);
         }
     }
 
@@ -285,6 +286,7 @@ impl Candidates {
             && let Some(place) = found.or_put(&mut self.keys, added)
         {
             window.enter(&self.keys, place, estimate, found.before);
+            ask_name(replica, added);
         }
     }
 
@@ -294,6 +296,13 @@ impl Candidates {
         }
         // Steps that are over may want more looks.
         self.look_on();
+    }
+}
+
+/// Asks for the name of a key that became a candidate. What asked is behind: it is told when the key comes again.
+fn ask_name(replica: &Replica, added: &Added<'_>) {
+    if let Some(lists) = &replica.lists {
+        lists.wanted.ask_too(KeyHash::of_halves(added.hash));
     }
 }
 

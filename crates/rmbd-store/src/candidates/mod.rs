@@ -255,6 +255,11 @@ impl Lists {
         self.memory_bytes
     }
 
+    /// Whether names were told that the control thread has not taken.
+    pub(crate) fn are_names_told(&self) -> bool {
+        self.wanted.are_told()
+    }
+
     /// The names that are wanted.
     pub(crate) fn wanted(&self) -> &Arc<Wanted> {
         &self.wanted

@@ -1,9 +1,9 @@
 //! Which names are wanted, and those that were told.
 //!
 //! A thread that adds a key sees its bytes for a moment, before anybody knows whether the key is large: its weight
-//! waits in the absorber. So the control thread asks for the names of keys that are large, by some bits of their
-//! hashes, and whoever meets such a key next copies its bytes into a queue. Where the queue is full, the name is still
-//! wanted.
+//! waits in the absorber. So a thread asks for the name of each key that becomes a candidate, by some bits of its hash,
+//! and whoever meets such a key next copies its bytes into a queue. Where the queue is full, the name is still wanted.
+//! The control thread takes what was told, and asks again for all that lack.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
@@ -69,6 +69,19 @@ impl Wanted {
         if self.told.push(name).is_ok() {
             self.place(hash).store(0, Relaxed);
         }
+    }
+
+    /// Asks for the name of a key, beside those that are asked for already. A question that meets one of the control
+    /// thread's may be lost: it asks again for all that lack.
+    #[cold]
+    pub(super) fn ask_too(&self, hash: KeyHash) {
+        self.place(hash).store(tag_of(hash), Relaxed);
+        self.are_any.store(true, Relaxed);
+    }
+
+    /// Whether names were told that nobody has taken.
+    pub(super) fn are_told(&self) -> bool {
+        !self.told.is_empty()
     }
 
     /// Takes a name that was told.

@@ -110,20 +110,25 @@ impl TopKeys {
     }
 
     /// Takes the names that were told, asks for those that lack, and forgets those of keys that are small by now. The
-    /// control thread calls this every now and then, twice a second for example; a name is there after two calls and
-    /// an add of its key between them.
+    /// control thread calls this every now and then, ten times a second for example; a name is there with the first
+    /// call after an add of its key that followed the one by which it became large.
     pub fn update(&mut self) {
         let replica = Arc::clone(&self.replica);
         let Some(lists) = &replica.lists else {
             return;
         };
-        while let Some(told) = lists.wanted.take() {
-            if self.lacking.remove(&told.hash()) {
-                self.names.insert(told.hash(), told.name().into());
-            }
-        }
+        // Before names are taken: keys that become candidates meanwhile are seen by the next call.
         let entered = lists.entered();
-        if entered == self.entered && self.lacking.is_empty() {
+        let mut are_all_wanted = true;
+        // Others may tell while these are taken.
+        for _ in 0..lists.candidates {
+            let Some(told) = lists.wanted.take() else {
+                break;
+            };
+            are_all_wanted &= self.lacking.remove(&told.hash());
+            self.names.insert(told.hash(), told.name().into());
+        }
+        if entered == self.entered && self.lacking.is_empty() && are_all_wanted {
             return;
         }
         self.entered = entered;

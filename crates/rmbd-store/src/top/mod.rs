@@ -121,6 +121,14 @@ impl Slices {
         self.tops = Some(tops);
     }
 
+    /// Takes the names of large keys that threads have met, and asks for those that lack, without making a list anew.
+    /// To be called where [`Replica::has_names_told`], so that the next names find room.
+    pub fn take_names(&mut self) {
+        if let Some(tops) = &mut self.tops {
+            tops.keys.update();
+        }
+    }
+
     /// Whether this sketch lists its largest keys.
     #[must_use]
     pub fn has_top(&self) -> bool {

@@ -363,6 +363,45 @@ fn the_largest_keys_are_told_with_any_bytes() {
 }
 
 #[test]
+fn denied_keys_are_told_with_any_bytes() {
+    let server = Server::start();
+    let told = server.get("/denied?limit=api&k=2");
+    assert_eq!(
+        (told.code, told.header("content-type")),
+        (200, "application/json")
+    );
+    let told: serde_json::Value = serde_json::from_str(&told.body).unwrap();
+    let expected = serde_json::json!({
+        "redacted": false,
+        "limits": [{
+            "limit": "api", "shadow_mode": false, "covered_s": 400.0, "denied": 6, "complete_above": 1, "listed": 3,
+            "keys": [
+                {"rank": 1, "key": "<b>apple</b>", "at_least": 3, "at_most": 3},
+                {"rank": 2, "key_base64": "/wA=", "at_least": 2, "at_most": 2},
+            ],
+        }],
+    });
+    assert_eq!(told, expected);
+    let all = server.get("/denied");
+    let all: serde_json::Value = serde_json::from_str(&all.body).unwrap();
+    assert_eq!(all["limits"][0]["keys"][2]["key"], "");
+    let shadow = serde_json::json!({
+        "limit": "shadow", "shadow_mode": true, "covered_s": 400.0, "denied": 0, "complete_above": 0, "listed": 0,
+        "keys": [],
+    });
+    assert_eq!(all["limits"][1], shadow);
+    for (query, code, words) in [
+        ("?k=0", 400, "k=1 to k=100"),
+        ("?key=a", 400, "limit and k"),
+        ("?limit=no%0a", 404, "there is no limit \"no\\n\" here"),
+    ] {
+        let answer = server.get(&format!("/denied{query}"));
+        assert_eq!(answer.code, code, "{query}: {}", answer.body);
+        assert!(answer.body.contains(words), "{query}: {}", answer.body);
+    }
+}
+
+#[test]
 fn names_are_told_to_nobody_else() {
     let nobody = Fake {
         trusted: None,
@@ -376,23 +415,19 @@ fn names_are_told_to_nobody_else() {
         (&server, "X-Forwarded-For: 127.0.0.1\r\n"),
         (&server, "Forwarded: for=127.0.0.1\r\n"),
     ] {
-        let mut stream = server.connect();
-        let head = "GET /top HTTP/1.1\r\nHost: localhost\r\n";
-        write!(stream, "{head}{header}\r\n").unwrap();
-        let answer = Answer::read(&mut stream).unwrap();
-        assert_eq!(answer.code, 200, "{header}");
-        assert!(
-            answer.body.contains(r#""redacted":true"#),
-            "{}",
-            answer.body
-        );
-        assert!(
-            answer
-                .body
-                .contains(r#"{"rank":1,"count":99,"certain":89}"#),
-            "{}",
-            answer.body
-        );
-        assert!(!answer.body.contains("key\""), "{}", answer.body);
+        for (path, first) in [
+            ("/top", r#"{"rank":1,"count":99,"certain":89}"#),
+            ("/denied", r#"{"rank":1,"at_least":3,"at_most":3}"#),
+        ] {
+            let mut stream = server.connect();
+            let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n");
+            write!(stream, "{head}{header}\r\n").unwrap();
+            let answer = Answer::read(&mut stream).unwrap();
+            assert_eq!(answer.code, 200, "{path} {header}");
+            for words in [r#""redacted":true"#, first] {
+                assert!(answer.body.contains(words), "{words}: {}", answer.body);
+            }
+            assert!(!answer.body.contains("key\""), "{}", answer.body);
+        }
     }
 }

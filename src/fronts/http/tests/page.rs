@@ -6,7 +6,7 @@ use base64::Engine;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::status::testing::top;
+use crate::status::testing::{denied, top};
 use crate::status::{AmountStatus, SnapshotFilesStatus, WindowStatus};
 use rmbd_testkit::browser;
 
@@ -97,6 +97,14 @@ impl StatusSource for Busy {
 
     fn top(&self, question: &TopQuestion, shows_keys: bool) -> Result<TopDocument, TopError> {
         top(question, shows_keys)
+    }
+
+    fn denied(
+        &self,
+        question: &DeniedQuestion,
+        shows_keys: bool,
+    ) -> Result<DeniedDocument, DeniedError> {
+        denied(question, shows_keys)
     }
 
     fn may_see_keys(&self, _: IpAddr, _: bool) -> bool {
@@ -413,4 +421,24 @@ fn the_largest_keys_are_shown_as_text_or_not_at_all() {
     assert!(text_of(part(&page, "p", "top-note")).contains("--show-keys"));
     status.sketches[0].top.most = 0;
     assert!(is_hidden(&in_browser(status).unwrap(), "top-card"));
+}
+
+#[test]
+fn denied_keys_are_shown_as_text_or_not_at_all() {
+    let mut status = fake_status();
+    let Some(page) = in_browser(status.clone()) else {
+        return;
+    };
+    assert!(!is_hidden(&page, "denied-card"));
+    let expected = [
+        "api|&lt;b&gt;apple&lt;/b&gt;|3|",
+        "api|\\xff\\x00|2|",
+        "api|(the empty key)|1|",
+    ];
+    assert_eq!(rows(&page, "denied"), expected);
+    let page = in_browser_of(status.clone(), false).unwrap();
+    assert_eq!(rows(&page, "denied")[0], "api|(not shown)|3|");
+    assert!(text_of(part(&page, "p", "denied-note")).contains("--show-keys"));
+    status.limits.clear();
+    assert!(is_hidden(&in_browser(status).unwrap(), "denied-card"));
 }

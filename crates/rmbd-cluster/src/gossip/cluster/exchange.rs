@@ -95,18 +95,12 @@ impl Cluster {
         self.tell_digest(boot);
     }
 
-    /// The lines of this round's digest for a peer.
-    pub(super) fn digest_part(&self, boot: Boot) -> Vec<DigestLine> {
+    /// The next lines of the digest for a peer.
+    pub(super) fn digest_part(&mut self, boot: Boot) -> Vec<DigestLine> {
         let writers = self.peers.present_writers();
         let peer = self.peers.get(boot);
         let exchanges = |sketch| peer.is_some_and(|peer| peer.exchanges(sketch));
-        (self.repair.tour()).part(&self.sketches, &writers, exchanges)
-    }
-
-    /// The next round's digest goes on where this one has ended.
-    pub(super) fn move_on(&mut self, told: &[Vec<DigestLine>]) {
-        let writers = self.peers.present_writers();
-        (self.repair.tour_mut()).move_on(told, &self.sketches, &writers);
+        (self.repair.tour_mut()).part(boot, &self.sketches, &writers, exchanges)
     }
 
     /// Tells a peer the lines of this round, and sums of all sketches at rest.
@@ -116,7 +110,7 @@ impl Cluster {
             return;
         };
         let exchanges = |sketch| peer.exchanges(sketch);
-        let part = (self.repair.tour()).greeting(&self.sketches, &writers, exchanges);
+        let part = (self.repair.tour_mut()).greeting(boot, &self.sketches, &writers, exchanges);
         peer.queue_digest(&part);
     }
 
@@ -125,17 +119,14 @@ impl Cluster {
         let writers = self.peers.present_writers();
         let slices = self.sketches.get(sketch);
         if let (Some(peer), Some(slices)) = (self.peers.get_mut(boot), slices) {
-            peer.queue_digest(&self.repair.tour().lines_of(slices, &writers));
+            peer.queue_digest(&(self.repair.tour_mut()).lines_of(boot, slices, &writers));
         }
     }
 
     /// Somebody asks what we have. Who pushes to us one way learns what of it has arrived, and that we are there; no
     /// more.
     pub(super) fn answer_digest_asked(&mut self, now: Duration, sender: Sender) {
-        let (ourselves, tour) = (Arc::clone(&self.ourselves), self.repair.tour());
-        let peer = self.peers.get(sender.boot);
-        let exchanges = |sketch| peer.is_some_and(|peer| peer.exchanges(sketch));
-        let told = tour.sketches_of_round(&self.sketches, exchanges);
+        let ourselves = Arc::clone(&self.ourselves);
         let Some(peer) = self.peer(now, sender) else {
             return;
         };
@@ -145,6 +136,11 @@ impl Cluster {
         if peer.is_live_member() {
             return self.tell_digest(sender.boot);
         }
+        let (tour, boot) = (self.repair.tour_mut(), sender.boot);
+        let Some(peer) = self.peers.get_mut(boot) else {
+            return;
+        };
+        let told = tour.next_sketches(boot, &self.sketches, |sketch| peer.exchanges(sketch));
         let theirs = told
             .into_iter()
             .filter_map(|sketch| peer.present_slice(sketch));

@@ -72,22 +72,18 @@ impl Cluster {
         }
     }
 
-    /// Tells each target the lines of this round; those of which no start is known are asked who is there. Returns what
-    /// each was told.
-    pub(super) fn tell_targets(&mut self) -> Vec<Vec<DigestLine>> {
+    /// Tells each target the lines of this round; those of which no start is known are asked who is there.
+    pub(super) fn tell_targets(&mut self) {
         let targets: Vec<(SocketAddr, Option<Boot>)> = self.one_way.all().collect();
-        let mut told = Vec::new();
         for (address, boot) in targets {
             let exchanges = |&boot: &Boot| self.peers.get(boot).is_some_and(Peer::exchanges_any);
             if let Some(boot) = boot.filter(exchanges) {
                 let part = self.digest_part(boot);
                 self.tell_target(boot, &part);
-                told.push(part);
             } else {
                 self.greet(address);
             }
         }
-        told
     }
 
     /// Tells a target what we have; it is to tell what it has. One without a sketch of ours only says that it is there.

@@ -27,6 +27,13 @@ impl Cluster {
         slices.map_or_else(ToldLists::default, |slices| slices.told_lists(now))
     }
 
+    /// Takes the names of large keys of a sketch that threads have met: see [`Slices::take_names`].
+    pub fn take_names(&mut self, sketch: SketchNumber) {
+        if let Some(slices) = self.sketches.get_mut(sketch) {
+            slices.take_names();
+        }
+    }
+
     /// Makes our own lists anew where it is time, offers those that have changed, and lets one member compare all.
     pub(super) fn begin_top_round(&mut self, now: Duration) {
         for peer in self.peers.iter_mut() {

@@ -89,9 +89,7 @@ impl Cluster {
         }
         self.begin_pardon_round(now);
         self.begin_top_round(now);
-        let mut told = self.tell_targets();
-        told.extend(part);
-        self.move_on(&told);
+        self.tell_targets();
     }
 
     /// Wants a pass over each sketch of which somebody is to be told.

@@ -68,11 +68,7 @@ impl Repair {
         }
     }
 
-    /// The tour through what we tell of our copies.
-    pub(crate) fn tour(&self) -> &DigestTour {
-        &self.tour
-    }
-
+    /// The tours of peers through what we tell of our copies.
     pub(crate) fn tour_mut(&mut self) -> &mut DigestTour {
         &mut self.tour
     }
@@ -243,8 +239,9 @@ impl Repair {
         self.compared.forget(boot);
     }
 
-    /// Gives up what is pulled from somebody who is gone.
+    /// Gives up what is pulled from somebody who is gone, and how far it was told our digest.
     pub(crate) fn forget(&mut self, boot: Boot) {
+        self.tour.forget(boot);
         self.claims.forget(boot);
         let claims = &mut self.claims;
         self.pulls.retain(|slice, pull| {

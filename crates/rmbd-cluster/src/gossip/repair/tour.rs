@@ -1,9 +1,10 @@
-//! The tour through our digest: each round tells as many lines as fit, of all sketches in fair shares, and goes on
-//! where the one before has ended.
+//! The tour of each peer through our digest: each round tells it as many lines as fit, of all sketches in fair
+//! shares, and goes on where its round before has ended. Peers have different sketches, so that each has places
+//! of its own: what one of them is told says nothing about what another still waits for.
 //!
-//! Most sketches are at rest most of the time. So a sketch in which nothing has changed for some rounds is told as one
-//! sum, and each round tells the sums of a few of them. Where somebody's sum is another one, the sketch is told line by
-//! line again for a while. The first sketch always is.
+//! Most sketches are at rest most of the time. So a sketch in which nothing has changed for some rounds is told
+//! as one sum, and each round tells the sums of a few of them. Where somebody's sum is another one, the sketch
+//! is told line by line again for a while. The first sketch always is.
 
 use std::collections::BTreeMap;
 
@@ -11,33 +12,40 @@ use crate::gossip::limits::ClusterLimits;
 use crate::gossip::peers::DigestLine;
 use crate::gossip::sketches::Sketches;
 use rmbd_proto::cluster::SliceId;
-use rmbd_proto::{SketchNumber, Writer};
+use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_store::Slices;
 
 /// A sketch is told line by line for so many rounds after something in it has changed: until then news has gone from
 /// neighbour to neighbour through a large cluster.
 const AWAKE_ROUNDS: u64 = 16;
 
-/// The positions at which the next round goes on.
+/// What is told line by line, and how far each peer was told.
 #[derive(Debug)]
 pub(crate) struct DigestTour {
     lines_a_round: usize,
     sums_a_round: usize,
     round: u64,
-    of_sketches: BTreeMap<SketchNumber, SketchTour>,
-    /// The sketch that was told last line by line, and the one that was told last by its sum.
-    told_lines: SketchNumber,
-    told_sums: SketchNumber,
+    of_sketches: BTreeMap<SketchNumber, SketchState>,
+    places: BTreeMap<Boot, Places>,
 }
 
-/// The tour through one sketch.
+/// Whether a sketch is told line by line.
 #[derive(Debug, Clone, Copy, Default)]
-struct SketchTour {
-    next: DigestPosition,
+struct SketchState {
     /// Its sum at the last round.
     sum: u64,
     /// It is told line by line until this round.
     awake_until: u64,
+}
+
+/// Where a peer's next round goes on.
+#[derive(Debug, Clone)]
+struct Places {
+    /// The sketch of which it was told lines last, and the one of which it was told the sum last.
+    lines: SketchNumber,
+    sums: SketchNumber,
+    /// In sketches of which it was told a part.
+    in_sketches: BTreeMap<SketchNumber, DigestPosition>,
 }
 
 /// A line's place in the digest of a sketch: nodes ascend, and each has two lines.
@@ -55,8 +63,7 @@ impl DigestTour {
             sums_a_round: limits.sketch_sums_a_round,
             round: 0,
             of_sketches: BTreeMap::new(),
-            told_lines: SketchNumber(u32::MAX),
-            told_sums: SketchNumber(u32::MAX),
+            places: BTreeMap::new(),
         }
     }
 
@@ -67,154 +74,168 @@ impl DigestTour {
             let sum = slices.sum();
             let sketch = slices.own_slice().sketch;
             let is_new = !self.of_sketches.contains_key(&sketch);
-            let tour = self.of_sketches.entry(sketch).or_default();
-            if is_new || tour.sum != sum {
-                tour.sum = sum;
-                tour.awake_until = self.round + AWAKE_ROUNDS;
+            let state = self.of_sketches.entry(sketch).or_default();
+            if is_new || state.sum != sum {
+                state.sum = sum;
+                state.awake_until = self.round + AWAKE_ROUNDS;
             }
         }
     }
 
     /// Somebody has something else of a sketch: it is told line by line for a while.
     pub(crate) fn wake(&mut self, sketch: SketchNumber) {
-        if let Some(tour) = self.of_sketches.get_mut(&sketch) {
-            tour.awake_until = self.round + AWAKE_ROUNDS;
+        if let Some(state) = self.of_sketches.get_mut(&sketch) {
+            state.awake_until = self.round + AWAKE_ROUNDS;
         }
     }
 
-    /// The lines of this round for somebody with whom some sketches are exchanged; `writers` says who writes now, of
-    /// each other node.
+    /// Nothing is told to this peer any more.
+    pub(super) fn forget(&mut self, peer: Boot) {
+        self.places.remove(&peer);
+    }
+
+    /// The next lines for a peer with whom some sketches are exchanged; `writers` says who writes now, of each other
+    /// node.
     pub(crate) fn part(
-        &self,
+        &mut self,
+        peer: Boot,
         sketches: &Sketches,
         writers: &BTreeMap<u64, Writer>,
         exchanges: impl Fn(SketchNumber) -> bool,
     ) -> Vec<DigestLine> {
-        self.part_with(sketches, writers, exchanges, self.sums_a_round)
+        self.part_with(peer, sketches, writers, exchanges, self.sums_a_round)
     }
 
-    /// As [`part`](Self::part), for somebody of whom nothing is known yet: with as many sums as there may be lines.
+    /// As [`part`](Self::part), for a peer of which nothing is known yet: with as many sums as there may be lines.
     pub(crate) fn greeting(
-        &self,
+        &mut self,
+        peer: Boot,
         sketches: &Sketches,
         writers: &BTreeMap<u64, Writer>,
         exchanges: impl Fn(SketchNumber) -> bool,
     ) -> Vec<DigestLine> {
-        self.part_with(sketches, writers, exchanges, self.lines_a_round)
+        self.part_with(peer, sketches, writers, exchanges, self.lines_a_round)
     }
 
-    /// The sketches that this round tells something of, as far as they are exchanged.
-    pub(crate) fn sketches_of_round(
-        &self,
-        sketches: &Sketches,
-        exchanges: impl Fn(SketchNumber) -> bool,
-    ) -> Vec<SketchNumber> {
-        let awake = self.awake(sketches, &exchanges);
-        let mut all: Vec<SketchNumber> = awake.take(self.lines_a_round).collect();
-        let at_rest = self.at_rest(sketches, &exchanges);
-        all.extend(at_rest.take(self.sums_a_round));
-        all
-    }
-
-    /// The lines of one sketch, as many as fit a round.
+    /// The next lines of one sketch for a peer, as many as fit a round.
     pub(crate) fn lines_of(
-        &self,
+        &mut self,
+        peer: Boot,
         slices: &Slices,
         writers: &BTreeMap<u64, Writer>,
     ) -> Vec<DigestLine> {
-        let lines = self.lines(slices, writers);
-        lines.take(self.lines_a_round).collect()
+        let most = self.lines_a_round;
+        let mut part = Vec::new();
+        let places = self.places.entry(peer).or_default();
+        places.tell(slices, writers, most, &mut part);
+        part
     }
 
-    /// The next round goes on where this one has ended. `told` is what each of those was told who were told
-    /// something; they may have different sketches. In each sketch it goes on behind the last line that all of them
-    /// were told who have it, so that nobody waits for ever for lines of what the others do not have. Which sketch
-    /// comes first is said by the last of them.
-    pub(crate) fn move_on(
+    /// The next sketches of which a peer is told one line each, as far as they are exchanged.
+    pub(crate) fn next_sketches(
         &mut self,
-        told: &[Vec<DigestLine>],
+        peer: Boot,
         sketches: &Sketches,
-        writers: &BTreeMap<u64, Writer>,
-    ) {
-        for line in told.last().into_iter().flatten() {
-            match line {
-                DigestLine::Sketch(sketch) => self.told_sums = *sketch,
-                DigestLine::Slice(slice) | DigestLine::Siblings(slice) => {
-                    self.told_lines = slice.sketch;
-                }
-            }
-        }
-        for (sketch, (_, line)) in shortest(told) {
-            let (Some(slices), Some(tour)) =
-                (sketches.get(sketch), self.of_sketches.get_mut(&sketch))
-            else {
-                continue;
-            };
-            let next = DigestPosition::behind(line);
-            let has_line =
-                |&next: &DigestPosition| lines_from(next, slices, writers).next().is_some();
-            tour.next = next.filter(has_line).unwrap_or_default();
-        }
+        exchanges: impl Fn(SketchNumber) -> bool,
+    ) -> Vec<SketchNumber> {
+        let mut places = self.places.get(&peer).cloned().unwrap_or_default();
+        let (mut all, mut at_rest) = self.of_turn(&places, sketches, exchanges);
+        all.truncate(self.lines_a_round);
+        at_rest.truncate(self.sums_a_round);
+        places.lines = all.last().copied().unwrap_or(places.lines);
+        places.sums = at_rest.last().copied().unwrap_or(places.sums);
+        all.append(&mut at_rest);
+        self.keep(peer, places, all.is_empty());
+        all
     }
 
     fn part_with(
-        &self,
+        &mut self,
+        peer: Boot,
         sketches: &Sketches,
         writers: &BTreeMap<u64, Writer>,
         exchanges: impl Fn(SketchNumber) -> bool,
         sums_max: usize,
     ) -> Vec<DigestLine> {
+        let mut places = self.places.get(&peer).cloned().unwrap_or_default();
+        let (awake, at_rest) = self.of_turn(&places, sketches, exchanges);
         let mut part = Vec::new();
-        let awake: Vec<SketchNumber> = self.awake(sketches, &exchanges).collect();
         for (number, sketch) in awake.iter().enumerate() {
             let left = self.lines_a_round.saturating_sub(part.len());
             // What one does not need, those after it have.
             let share = left.div_ceil(awake.len() - number);
-            let lines = sketches
-                .get(*sketch)
-                .map(|slices| self.lines(slices, writers));
-            part.extend(lines.into_iter().flatten().take(share));
+            if let Some(slices) = sketches.get(*sketch)
+                && share > 0
+            {
+                places.tell(slices, writers, share, &mut part);
+                places.lines = *sketch;
+            }
         }
-        let at_rest = self.at_rest(sketches, &exchanges);
-        part.extend(at_rest.take(sums_max).map(DigestLine::Sketch));
+        for &sketch in at_rest.iter().take(sums_max) {
+            part.push(DigestLine::Sketch(sketch));
+            places.sums = sketch;
+        }
+        self.keep(peer, places, part.is_empty());
         part
     }
 
-    fn lines<'a>(
+    /// Who is told nothing, such as somebody who has none of our sketches, needs no places.
+    fn keep(&mut self, peer: Boot, places: Places, is_told_nothing: bool) {
+        if !is_told_nothing {
+            self.places.insert(peer, places);
+        }
+    }
+
+    /// Sketches that are told line by line, and those that are told by their sums, each from whose turn it is.
+    fn of_turn(
         &self,
-        slices: &'a Slices,
-        writers: &'a BTreeMap<u64, Writer>,
-    ) -> impl Iterator<Item = DigestLine> + 'a {
-        let tour = self.of_sketches.get(&slices.own_slice().sketch);
-        let next = tour.map_or_else(DigestPosition::default, |tour| tour.next);
-        lines_from(next, slices, writers)
-    }
-
-    /// Sketches that are told line by line, from whose turn it is.
-    fn awake<'a>(
-        &'a self,
-        sketches: &'a Sketches,
-        exchanges: &'a impl Fn(SketchNumber) -> bool,
-    ) -> impl Iterator<Item = SketchNumber> + 'a {
+        places: &Places,
+        sketches: &Sketches,
+        exchanges: impl Fn(SketchNumber) -> bool,
+    ) -> (Vec<SketchNumber>, Vec<SketchNumber>) {
         let first = sketches.first().own_slice().sketch;
-        let circle = sketches.numbers_behind(self.told_lines);
-        circle.filter(move |&it| self.is_awake(it, first) && exchanges(it))
-    }
-
-    /// Sketches that are told by their sums, from whose turn it is.
-    fn at_rest<'a>(
-        &'a self,
-        sketches: &'a Sketches,
-        exchanges: &'a impl Fn(SketchNumber) -> bool,
-    ) -> impl Iterator<Item = SketchNumber> + 'a {
-        let first = sketches.first().own_slice().sketch;
-        let circle = sketches.numbers_behind(self.told_sums);
-        circle.filter(move |&it| !self.is_awake(it, first) && exchanges(it))
+        let awake = sketches.numbers_behind(places.lines);
+        let awake = awake.filter(|&it| self.is_awake(it, first) && exchanges(it));
+        let at_rest = sketches.numbers_behind(places.sums);
+        let at_rest = at_rest.filter(|&it| !self.is_awake(it, first) && exchanges(it));
+        (awake.collect(), at_rest.collect())
     }
 
     fn is_awake(&self, sketch: SketchNumber, first: SketchNumber) -> bool {
-        let tour = self.of_sketches.get(&sketch);
-        sketch == first || tour.is_none_or(|tour| self.round < tour.awake_until)
+        let state = self.of_sketches.get(&sketch);
+        sketch == first || state.is_none_or(|state| self.round < state.awake_until)
+    }
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        // Behind the last sketch is the first one.
+        Self {
+            lines: SketchNumber(u32::MAX),
+            sums: SketchNumber(u32::MAX),
+            in_sketches: BTreeMap::new(),
+        }
+    }
+}
+
+impl Places {
+    /// Tells the next lines of a sketch, at most so many.
+    fn tell(
+        &mut self,
+        slices: &Slices,
+        writers: &BTreeMap<u64, Writer>,
+        most: usize,
+        into: &mut Vec<DigestLine>,
+    ) {
+        let sketch = slices.own_slice().sketch;
+        let from = self.in_sketches.remove(&sketch).unwrap_or_default();
+        let before = into.len();
+        into.extend(lines_from(from, slices, writers).take(most));
+        let next = into[before..].last().and_then(DigestPosition::behind);
+        let has_line = |&next: &DigestPosition| lines_from(next, slices, writers).next().is_some();
+        if let Some(next) = next.filter(has_line) {
+            self.in_sketches.insert(sketch, next);
+        }
     }
 }
 
@@ -231,28 +252,6 @@ impl DigestPosition {
             is_of_siblings,
         })
     }
-}
-
-/// Of each sketch, the fewest lines that anybody was told who was told some, and the last of these. All lines of a
-/// round begin at the same place.
-fn shortest(told: &[Vec<DigestLine>]) -> BTreeMap<SketchNumber, (usize, &DigestLine)> {
-    let mut all: BTreeMap<SketchNumber, (usize, &DigestLine)> = BTreeMap::new();
-    for part in told {
-        let mut of_part: BTreeMap<SketchNumber, (usize, &DigestLine)> = BTreeMap::new();
-        for line in part {
-            if let DigestLine::Slice(slice) | DigestLine::Siblings(slice) = line {
-                let (lines, last) = of_part.entry(slice.sketch).or_insert((0, line));
-                (*lines, *last) = (*lines + 1, line);
-            }
-        }
-        for (sketch, found) in of_part {
-            let least = all.entry(sketch).or_insert(found);
-            if found.0 < least.0 {
-                *least = found;
-            }
-        }
-    }
-    all
 }
 
 fn lines_from<'a>(
@@ -329,12 +328,11 @@ mod tests {
         })
     }
 
+    const PEER: Boot = Boot(1);
+
     fn round(tour: &mut DigestTour, sketches: &Sketches) -> Vec<DigestLine> {
-        let writers = BTreeMap::new();
         tour.begin_round(sketches);
-        let part = tour.part(sketches, &writers, |_| true);
-        tour.move_on(std::slice::from_ref(&part), sketches, &writers);
-        part
+        tour.part(PEER, sketches, &BTreeMap::new(), |_| true)
     }
 
     #[test]
@@ -355,16 +353,15 @@ mod tests {
             for _ in 0..3 {
                 for expected in all.chunks(lines_a_round) {
                     tour.begin_round(&sketches);
-                    let part = tour.part(&sketches, &writers, |_| true);
+                    let part = tour.part(PEER, &sketches, &writers, |_| true);
                     assert_eq!(part, expected);
-                    tour.move_on(&[part], &sketches, &writers);
                 }
             }
         }
     }
 
-    /// Each of several who are told in the same round learns all lines of what it has, also where the others have
-    /// nothing of it.
+    /// Each peer learns all of what it has, whatever the others have, and whoever is told how often: lines, sums, and
+    /// sketches by name.
     #[test]
     fn each_is_told_all_of_what_it_has_whatever_the_others_have() {
         let holder = |sketch: u32| {
@@ -380,30 +377,71 @@ mod tests {
             slices
         };
         let sketches = Sketches::of((0..6).map(holder));
-        let exchanges: [&dyn Fn(u32) -> bool; 4] =
-            [&|_| true, &|it| it < 2, &|it| it % 3 == 1, &|it| it == 5];
-        let writers = BTreeMap::new();
-        for lines in [6, 7, 20, 200] {
-            for last in 0..4 {
+        // What each of them has, and in how many of so many rounds it is told something.
+        let peers: [(&dyn Fn(u32) -> bool, u32); 4] = [
+            (&|_| true, 1),
+            (&|it| it < 2, 3),
+            (&|it| it % 3 == 1, 2),
+            (&|it| it == 5, 1),
+        ];
+        type Ask =
+            fn(&mut DigestTour, Boot, &Sketches, &dyn Fn(SketchNumber) -> bool) -> Vec<String>;
+        let part: Ask = |tour, peer, sketches, has| {
+            let part = tour.part(peer, sketches, &BTreeMap::new(), has);
+            part.iter().map(|line| format!("{line:?}")).collect()
+        };
+        let next: Ask = |tour, peer, sketches, has| {
+            let next = tour.next_sketches(peer, sketches, has);
+            next.iter().map(|sketch| format!("{sketch:?}")).collect()
+        };
+        // Awake sketches have nine lines each; at rest all but the first have one.
+        for (ask, is_awake, lines_of_first, lines_of_others) in [
+            (part, true, 9, 9),
+            (part, false, 9, 1),
+            (next, true, 1, 1),
+            (next, false, 1, 1),
+        ] {
+            for lines in [1, 2, 6, 7, 20, 200] {
                 let mut tour = tour(lines, 1);
                 let mut told = [(); 4].map(|()| std::collections::BTreeSet::new());
-                for _ in 0..40 {
+                for round in 0..300_u32 {
                     tour.begin_round(&sketches);
-                    (0..6).for_each(|it| tour.wake(SketchNumber(it)));
-                    let mut parts =
-                        exchanges.map(|has| tour.part(&sketches, &writers, |it| has(it.0)));
-                    for (told, part) in told.iter_mut().zip(&parts) {
-                        told.extend(part.iter().map(|line| format!("{line:?}")));
+                    if is_awake {
+                        (0..6).for_each(|it| tour.wake(SketchNumber(it)));
                     }
-                    parts.swap(last, 3);
-                    tour.move_on(&parts, &sketches, &writers);
+                    if !is_awake && round < 2 * AWAKE_ROUNDS as u32 {
+                        continue;
+                    }
+                    for (number, (has, every)) in peers.iter().enumerate() {
+                        if round.is_multiple_of(*every) {
+                            let peer = Boot(number as u64);
+                            told[number].extend(ask(&mut tour, peer, &sketches, &|it| has(it.0)));
+                        }
+                    }
                 }
-                for (has, told) in exchanges.iter().zip(&told) {
-                    let expected = 9 * (0..6).filter(|&it| has(it)).count();
-                    assert_eq!(told.len(), expected, "{lines} lines");
+                for ((has, _), told) in peers.iter().zip(&told) {
+                    let others = (1..6).filter(|&it| has(it)).count();
+                    let expected = lines_of_first * usize::from(has(0)) + lines_of_others * others;
+                    assert_eq!(told.len(), expected, "{lines} lines, awake: {is_awake}");
                 }
             }
         }
+    }
+
+    /// Who has gone leaves nothing behind, and who has nothing of ours gets no place.
+    #[test]
+    fn places_are_kept_for_those_who_are_told_something() {
+        let sketches = holder();
+        let mut tour = tour(2, 1);
+        tour.begin_round(&sketches);
+        let has_nothing = |_| false;
+        assert!((tour.part(Boot(2), &sketches, &BTreeMap::new(), has_nothing)).is_empty());
+        assert!((tour.next_sketches(Boot(2), &sketches, has_nothing)).is_empty());
+        assert!(tour.places.is_empty());
+        tour.part(PEER, &sketches, &BTreeMap::new(), |_| true);
+        assert_eq!(tour.places.len(), 1);
+        tour.forget(PEER);
+        assert!(tour.places.is_empty());
     }
 
     /// One sketch with hundreds of nodes and others with one: each has its share of every round.
@@ -473,10 +511,10 @@ mod tests {
         });
         assert!(part.contains(&all_of_33), "{part:?}");
         tour.wake(SketchNumber(12));
-        let part = tour.part(&sketches, &BTreeMap::new(), |sketch| sketch.0 == 12);
+        let part = tour.part(PEER, &sketches, &BTreeMap::new(), |sketch| sketch.0 == 12);
         let own = sketches.get(SketchNumber(12)).unwrap().own_slice();
         assert_eq!(part, [DigestLine::Slice(own)]);
-        let greeting = tour.greeting(&sketches, &BTreeMap::new(), |_| true);
+        let greeting = tour.greeting(PEER, &sketches, &BTreeMap::new(), |_| true);
         assert!(greeting.len() >= 40);
     }
 }

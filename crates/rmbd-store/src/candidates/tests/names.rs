@@ -26,6 +26,36 @@ fn a_name_is_known_when_its_key_has_come_again() {
     assert_eq!(names(&node), [Some(&b"\xff\0"[..]), Some(&b""[..])]);
 }
 
+/// A stream that is over before the first look has told the names of its largest keys.
+#[test]
+fn a_burst_is_named_by_the_first_look() {
+    let shape = Shape {
+        width: 1 << 12,
+        top: 8,
+        ..SHAPE
+    };
+    for way in [Way::Pipelined, Way::Direct] {
+        let mut node = Node::new(shape);
+        let mut batch = node.batches(1, way).remove(0);
+        for round in 0..2_000_u32 {
+            for large in 0..3_u8 {
+                add(&mut batch, &[large], 1, 3);
+            }
+            add(&mut batch, &round.to_le_bytes(), 1, 3);
+            // As at the end of each train of datagrams: until then the absorber has them.
+            if round % 64 == 0 {
+                batch.finish(&mut no_answer);
+            }
+        }
+        batch.finish(&mut no_answer);
+        node.top.update();
+        let list = node.top.list(3);
+        let mut named: Vec<_> = list.keys.iter().map(|key| key.name).collect();
+        named.sort_unstable();
+        assert_eq!(named, [&[0][..], &[1], &[2]].map(Some));
+    }
+}
+
 /// Keys as long as messages have them, as many as one likes; longer ones have no names.
 #[test]
 fn ten_thousand_long_keys() {

@@ -22,7 +22,8 @@ fn a_question_is_answered_as_envoys_service_does() {
         let expected = json!({"overallCode": "OK", "statuses": [status]});
         assert_eq!(told.json(), expected);
     }
-    let hits = json!({"domain": "edge", "hitsAddend": 2, "descriptors": asked("ann")["descriptors"]});
+    let hits =
+        json!({"domain": "edge", "hitsAddend": 2, "descriptors": asked("ann")["descriptors"]});
     let told = posted(&api, "/json", hits);
     assert_eq!(told.code, 429, "{}", told.text);
     assert_eq!(told.json()["overallCode"], "OVER_LIMIT");
@@ -32,7 +33,10 @@ fn a_question_is_answered_as_envoys_service_does() {
 fn what_is_no_question_is_a_problem() {
     let api = api();
     for (body, words) in [
-        (json!({"domain": "edge"}), "descriptor list must not be empty"),
+        (
+            json!({"domain": "edge"}),
+            "descriptor list must not be empty",
+        ),
         (json!({"descriptors": [{}]}), "domain must not be empty"),
         (json!({"descriptor": []}), "unknown field `descriptor`"),
     ] {

@@ -167,7 +167,7 @@ fn note(sum: &mut Sum, seed: u64, outcome: Result<Outcome, String>) {
 
 fn failure(seed: u64, why: &str) -> String {
     format!(
-        "seed {seed} failed: {why}\n    RMBD_SIM_SEED={seed} cargo test --test cluster one_seed -- --nocapture"
+        "seed {seed} failed: {why}\n    RMBD_SIM_SEED={seed} cargo test -p rmbd-simulator --test cluster one_seed -- --nocapture"
     )
 }
 

@@ -1,6 +1,7 @@
 //! Tests that no node is misled by neighbours that are behind, by those that have no room, or by its own haste.
 //!
-//! Bounds are in rounds, for ten seeds each. `cargo test --test cluster misled -- --nocapture` prints the results.
+//! Bounds are in rounds, for ten seeds each. `cargo test -p rmbd-simulator --test cluster misled -- --nocapture`
+//! prints the results.
 
 use std::time::Duration;
 
