@@ -84,8 +84,7 @@ impl HttpThread {
         let crew = self.overview.crew().clone();
         let HttpEnds { adding, serving } = self.ends;
         let source: Arc<dyn StatusSource> = self.overview.clone();
-        let front = self.overview.envoy().front();
-        let has_rules = self.overview.has_rules();
+        let front = Arc::clone(self.overview.envoy().front());
         let api = Arc::new(Api::new(ApiOptions {
             shared: Arc::clone(self.overview.shared()),
             source: Arc::clone(&source),
@@ -93,19 +92,17 @@ impl HttpThread {
             tokens: self.tokens,
             has_check: self.has_check,
             published: Arc::clone(self.overview.http_tally()),
-            envoy: has_rules.then(|| Arc::clone(front)),
+            envoy: self.overview.has_rules().then(|| Arc::clone(&front)),
         }));
-        let (alive, adds, front) = (self.alive, Arc::clone(&api), Arc::clone(front));
-        let service = Arc::new(EnvoyService {
-            front: Arc::clone(&front),
-            overview: Arc::clone(&self.overview),
-        });
-        let ends_adding = async move {
-            let _ = adding.await;
-            adds.end_adding();
-            front.end_adding();
-            drop(alive);
-            std::future::pending::<()>().await;
+        let ends_adding = {
+            let (alive, api, front) = (self.alive, Arc::clone(&api), Arc::clone(&front));
+            async move {
+                let _ = adding.await;
+                api.end_adding();
+                front.end_adding();
+                drop(alive);
+                std::future::pending::<()>().await;
+            }
         };
         let (stop, stopped) = watch::channel(());
         let ends_serving = async move {
@@ -113,26 +110,13 @@ impl HttpThread {
             drop(stop);
             std::future::pending::<()>().await;
         };
-        let (listener, proxies) = (
-            tokio_listener(self.listener)?,
-            tokio_listener(self.proxies)?,
-        );
-        let hosts = self.hosts;
-        let until = stopped.clone();
-        let http = async move {
-            match listener {
-                Some(it) => http::serve_with(it, source, hosts, Some(api), gone(until)).await,
-                None => gone(until).await,
-            }
-        };
-        let envoy = async move {
-            match proxies {
-                Some(it) => rmbd_envoy::serve(it, service, Bounds::default(), gone(stopped)).await,
-                None => gone(stopped).await,
-            }
-        };
+        let overview = self.overview;
+        let proxies = tokio_listener(self.proxies)?;
+        let proxies = serve_proxies(proxies, EnvoyService { front, overview }, stopped.clone());
+        let http = tokio_listener(self.listener)?;
+        let http = serve_http(http, source, self.hosts, api, stopped);
         let serving = async {
-            tokio::join!(http, envoy);
+            tokio::join!(http, proxies);
         };
         #[cfg(test)]
         let serving = crew.unless_struck(Part::Http, serving);
@@ -142,6 +126,31 @@ impl HttpThread {
             () = ends_serving => {}
         }
         Ok(())
+    }
+}
+
+async fn serve_http(
+    listener: Option<tokio::net::TcpListener>,
+    source: Arc<dyn StatusSource>,
+    hosts: Hosts,
+    api: Arc<Api>,
+    stopped: watch::Receiver<()>,
+) {
+    match listener {
+        Some(it) => http::serve_with(it, source, hosts, Some(api), gone(stopped)).await,
+        None => gone(stopped).await,
+    }
+}
+
+async fn serve_proxies(
+    listener: Option<tokio::net::TcpListener>,
+    service: EnvoyService,
+    stopped: watch::Receiver<()>,
+) {
+    let bounds = Bounds::default();
+    match listener {
+        Some(it) => rmbd_envoy::serve(it, Arc::new(service), bounds, gone(stopped)).await,
+        None => gone(stopped).await,
     }
 }
 

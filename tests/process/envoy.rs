@@ -260,7 +260,7 @@ fn start_envoy(
             "1",
             "--disable-hot-restart",
             "-l",
-            "warn",
+            "error",
             "-c",
         ])
         .arg(&path)

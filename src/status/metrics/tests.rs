@@ -69,7 +69,7 @@ fn check_label(labels: &str) {
     let (name, value) = labels.split_once('=').expect(labels);
     let known = [
         "version", "type", "reason", "hash", "backend", "thread", "state", "kind", "queue",
-        "sketch", "window", "limit", "share",
+        "sketch", "window", "limit", "share", "rule",
     ];
     assert!(known.contains(&name), "{labels}");
     let value = value
