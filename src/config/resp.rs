@@ -78,7 +78,7 @@ pub struct RespOptions {
     #[arg(long, value_name = "FILE", env = "RMBD_RESP_PASSWORD_FILE")]
     pub resp_password_file: Option<PathBuf>,
 
-    /// Connections of these clients at most, on all threads together
+    /// Connections of these clients at most, on all threads together; each takes 12 KiB, and more while it is busy
     #[arg(
         long, value_name = "N", env = "RMBD_RESP_CONNECTIONS", default_value_t = DEFAULT_RESP_CONNECTIONS,
         value_parser = within(1, RESP_CONNECTIONS_MAX)

@@ -9,16 +9,23 @@ use crate::config::{NodeConfig, RespConfig};
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::resp::{RespError, RespPort};
 use crate::status::RespStatus;
-use rmbd_io::{ConnectionPlaces, StreamListener, StreamOptions, Streams, bind_streams};
+use rmbd_io::{
+    CONNECTION_BYTES, ConnectionPlaces, StreamListener, StreamOptions, Streams, bind_streams,
+};
 use rmbd_names::resolve;
 
 /// How long a client may leave its replies unread.
 const STALL: Duration = Duration::from_secs(30);
-/// Bytes of the buffers of all connections of one data thread. It is enough for some thousand that send and are
-/// answered as usual, or for some tens of the largest commands at once.
-pub(super) const BUFFERS_BYTES_A_THREAD: usize = 64 << 20;
+/// Bytes of the buffers of all connections of one data thread, beside what those have that say nothing. It is enough
+/// for some thousand that send and are answered as usual, or for some tens of the largest commands at once.
+const BUSY_BYTES_A_THREAD: usize = 64 << 20;
 /// Bytes that a data thread has beside that: the words and the answers of commands, and buffers to receive into.
 pub(super) const HEAP_BYTES_A_THREAD: usize = 2 << 20;
+
+/// Bytes of the buffers of all connections of one data thread: all may be on the same one.
+pub(super) fn buffers_bytes_a_thread(resp: &RespConfig) -> usize {
+    resp.connections * CONNECTION_BYTES + BUSY_BYTES_A_THREAD
+}
 
 /// The bound listeners, one for each data thread.
 pub(super) struct RespListeners(Vec<StreamListener>);
@@ -68,7 +75,7 @@ impl Resp {
             options: StreamOptions {
                 idle: (idle_ms > 0).then(|| Duration::from_millis(idle_ms)),
                 stall: STALL,
-                memory_bytes_max: BUFFERS_BYTES_A_THREAD,
+                memory_bytes_max: buffers_bytes_a_thread(&config.resp),
             },
             connections_max: connections,
         })

@@ -1,7 +1,7 @@
 //! A check of whether the limits of this process have room for a node, before any part of it exists.
 
 use super::envoy;
-use super::resp::{BUFFERS_BYTES_A_THREAD, HEAP_BYTES_A_THREAD};
+use super::resp::{HEAP_BYTES_A_THREAD, buffers_bytes_a_thread};
 use crate::config::{NodeConfig, RespConfig, SketchConfig, copies_of_cells};
 use rmbd_io::Backend;
 use rmbd_io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
@@ -87,7 +87,7 @@ fn files_of_resp(resp: &RespConfig, threads: u64, backend: Backend) -> u64 {
 /// Bytes that a data thread allocates for clients of Redis's protocol.
 fn heap_bytes_of_resp(resp: &RespConfig) -> usize {
     match resp.address {
-        Some(_) => BUFFERS_BYTES_A_THREAD + HEAP_BYTES_A_THREAD,
+        Some(_) => buffers_bytes_a_thread(resp) + HEAP_BYTES_A_THREAD,
         None => 0,
     }
 }

@@ -9,5 +9,6 @@ mod http;
 mod kept;
 mod nodes;
 mod reload;
+mod resp;
 mod servers;
 mod signals;

@@ -58,6 +58,16 @@ impl Node {
         Self::start_by(&[PROGRAM], which, kind, more)
     }
 
+    /// Starts a node that speaks Redis's protocol on port 6380, too, with more words.
+    pub(crate) fn start_resp(more: &[&str]) -> Self {
+        let udp = SocketAddr::from((loopback(), 8_000));
+        let resp = SocketAddr::new(udp.ip(), 6_380).to_string();
+        let words = [&["--resp", &*resp], more].concat();
+        let node = Self::start_at(udp, &[PROGRAM], Which::Out, Kind::Read, &words);
+        wait_until("a node that serves", || node.get("/healthz").is_some());
+        node
+    }
+
     /// Starts a node by another program, which becomes the node.
     pub(crate) fn start_by(by: &[&str], which: Which, kind: Kind, more: &[&str]) -> Self {
         let udp = SocketAddr::from((loopback(), 8_000));

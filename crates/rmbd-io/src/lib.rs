@@ -87,8 +87,8 @@ pub use socket::{BindError, DataSocket, SocketOptions, bind_group};
 pub use steer::{INSTRUCTIONS_MAX, Instruction, Steered, bind_steered, steer};
 pub use stop::Stop;
 pub use streams::{
-    Closed, ConnectionPlaces, FIRST_BYTES, REPLIES_FULL_BYTES, StreamListener, StreamOptions,
-    StreamReplies, Streams, Taken, Then, bind_streams,
+    CONNECTION_BYTES, Closed, ConnectionPlaces, FIRST_BYTES, REPLIES_FULL_BYTES, StreamListener,
+    StreamOptions, StreamReplies, Streams, Taken, Then, bind_streams,
 };
 
 /// Largest number of trains between two pauses of a handler. Both back ends take fewer at once, and the end of a loop

@@ -3,12 +3,13 @@
 use std::cmp::Ordering;
 
 use super::accounts::Accounts;
+use super::lists;
 use super::notes;
 use super::once::OnceAccounts;
 use super::windows::{self, Grounds};
 use crate::output::{exact, share};
 use crate::plan::{Load, Mode, SEGMENTS_MAX};
-use crate::record::{Check, Outcome, Phase, Received, Truth};
+use crate::record::{Check, ListFigures, Outcome, Phase, Received, Truth};
 
 /// The findings so far.
 #[derive(Debug, Default)]
@@ -114,7 +115,7 @@ impl Findings {
     }
 
     /// All checks.
-    pub(crate) fn checks(&self, truth: Option<&Truth>) -> Vec<Check> {
+    pub(crate) fn checks(&self, truth: Option<&Truth>, lists: &[ListFigures]) -> Vec<Check> {
         if self.phases == 0 {
             return Vec::new();
         }
@@ -137,6 +138,7 @@ impl Findings {
             }),
             (None, None) => {}
         }
+        checks.extend(lists::checks(lists));
         if self.has_hits && self.accounts.sent.hits > 0 {
             checks.push(self.verdicts());
         }
@@ -416,7 +418,7 @@ mod tests {
         };
         let mut findings = Findings::of_servers(true, 1, Some(1));
         findings.phase(None, &accounts, &load, false);
-        let checks = findings.checks(None);
+        let checks = findings.checks(None, &[]);
         let mut named = checks.iter().filter(|check| check.name.contains("N grew"));
         named.next().unwrap().outcome
     }

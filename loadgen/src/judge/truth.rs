@@ -14,6 +14,7 @@ use rand::rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rmbd_client::Count;
 
+use super::lists::Replayed;
 use crate::plan::{Load, Script};
 use crate::record::Truth;
 use crate::server::ServerUnderLoad;
@@ -93,7 +94,14 @@ impl Sample {
         Ok(())
     }
 
-    /// Runs the scripts again, as far as `scripted[part]` messages of each.
+    /// Takes what a phase added of its keys.
+    pub(crate) fn take(&mut self, load: &Load, replayed: &Replayed) {
+        for (sum, &number) in self.added.iter_mut().zip(&self.numbers) {
+            *sum += replayed.times(number) * u64::from(load.weight);
+        }
+    }
+
+    /// Runs the scripts again, as far as `scripted[part]` messages of each, where there are too many keys to count all.
     pub(crate) fn replay(&mut self, load: &Load, scripted: &[u64]) {
         let numbers = &self.numbers;
         let parts: Vec<Vec<u64>> = thread::scope(|scope| {
@@ -236,6 +244,9 @@ mod tests {
                 assert_eq!(added, expected, "{mode} {keys}: key {number}");
             }
             assert!(sample.added.iter().sum::<u64>() > 0);
+            let mut taken = Sample::draw(&load, 400);
+            taken.take(&load, &Replayed::of(&load, &scripted).unwrap());
+            assert_eq!(taken.added, sample.added, "{mode} {keys}");
         }
     }
 

@@ -49,6 +49,9 @@ pub struct Record {
     pub phases: Vec<Phase>,
     /// Answers, compared with what was sent; `None` if nothing was added or this was not asked for.
     pub truth: Option<Truth>,
+    /// The list of the largest keys of each server, compared with what was sent; none where it cannot be judged.
+    #[serde(default)]
+    pub lists: Vec<ListFigures>,
     /// The checks. If one failed, the exit code is 1.
     pub checks: Vec<Check>,
     /// Notes that a reader must know to judge the figures, one sentence each.
@@ -118,6 +121,36 @@ pub struct Truth {
     pub over_bound_share: f64,
     /// The largest such share that the sketch promises.
     pub delta: f64,
+}
+
+/// A server's list of the largest keys of all time after the run, compared with what was sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListFigures {
+    /// The address of the server.
+    pub server: String,
+    /// Number of the largest keys that were looked for: 100, or all that were sent.
+    pub asked: u64,
+    /// Number of keys in the list.
+    pub listed: u64,
+    /// Number of keys in the list of which the name is known.
+    pub named: u64,
+    /// Share of the largest keys that are in the list, by their names.
+    pub recall: f64,
+    /// Share of neighbours in the list of which the upper one was sent at least as often.
+    pub in_order: f64,
+    /// The list says that every key with more is in it; `None` if it does not.
+    pub complete_above: Option<u64>,
+    /// How often the least of the largest keys was sent, by weight.
+    pub least_of_largest: u64,
+    /// Number of keys that were sent more often than `complete_above` and are not in the list by their names: 0 where
+    /// all names are known.
+    pub missing_above: u64,
+    /// Number of counts below the truth: 0 if nothing was lost.
+    pub below_truth: u64,
+    /// Number of counts that are said to be certain, and are above the truth: 0.
+    pub certain_above_truth: u64,
+    /// The list says itself that something is missing, or some of what was sent was lost.
+    pub incomplete: bool,
 }
 
 /// A check of the run.

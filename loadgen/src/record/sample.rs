@@ -15,6 +15,7 @@ pub(crate) fn record() -> Record {
         ended_early: None,
         phases: vec![adds(), counts()],
         truth: Some(truth()),
+        lists: Vec::new(),
         checks: checks(),
         notes: vec!["Generator and server share 2 CPUs.".to_owned()],
     }

@@ -8,21 +8,31 @@ mod phase;
 mod traffic;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rmbd::status::Status;
+use rmbd_client::Top;
 use rmbd_io::cpu;
+use rmbd_proto::SketchName;
 
 pub use self::event::Event;
 use self::phase::PhaseEnd;
 use self::traffic::Route;
-use crate::judge::{self, Findings, Promise, Sample};
+use crate::judge::{self, Findings, LISTED_KEYS, Promise, Replayed, Sample, SentKeys};
 use crate::machine::Environment;
 use crate::plan::{Load, LoadError};
-use crate::record::{Phase, Record, SCHEMA, Server, Truth};
+use crate::record::{ListFigures, Phase, Record, SCHEMA, Server, Truth};
 use crate::server::{ServerUnderLoad, Servers, total_weight};
 
 /// Default number of keys that are checked besides the hottest ones.
 pub(crate) const DEFAULT_CHECKED_KEYS: usize = 1000;
+
+/// The longest time to wait for a list with all that was sent: nodes make lists twice a second, and others learn of
+/// them by gossip.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
+/// Time between two looks meanwhile.
+const LIST_STEP: Duration = Duration::from_millis(50);
 
 /// The plan of a run.
 #[derive(Debug)]
@@ -114,6 +124,8 @@ impl Session {
             phases: Vec::new(),
             samples: Vec::new(),
             sampled: Vec::new(),
+            sent_keys: None,
+            listed: SketchName::default(),
             findings: Findings::of_servers(
                 servers.are_here(),
                 servers.number(),
@@ -133,7 +145,12 @@ impl Session {
         let mut server = servers.describe(status.as_ref());
         server.threads_with_traffic = threads_with_traffic(status.as_ref(), end.as_ref());
         runner.note_about_threads(&server);
-        let checks = runner.findings.checks(truth.as_ref());
+        let lists = runner.compare_lists();
+        if let Some(why) = runner.sent_keys.as_ref().and_then(SentKeys::why_not) {
+            let note = format!("Lists of the largest keys are not judged: {why}.");
+            runner.findings.note(note);
+        }
+        let checks = runner.findings.checks(truth.as_ref(), &lists);
         Ok(Record {
             schema: SCHEMA,
             environment,
@@ -141,6 +158,7 @@ impl Session {
             ended_early: runner.ended_early,
             phases: runner.phases,
             truth,
+            lists,
             checks,
             notes: runner.findings.into_notes(),
         })
@@ -157,6 +175,10 @@ struct Runner<'a> {
     /// The samples, each of the load at the same place in `sampled`.
     samples: Vec<Sample>,
     sampled: Vec<Load>,
+    /// All keys that were sent, where lists are judged.
+    sent_keys: Option<SentKeys>,
+    /// Their sketch: the loads of a run all have the same one.
+    listed: SketchName,
     findings: Findings,
     ended_early: Option<String>,
 }
@@ -164,6 +186,7 @@ struct Runner<'a> {
 impl Runner<'_> {
     fn phase(&mut self, load: &Load) {
         let mut sample = self.sample_before(load);
+        self.look_before(load);
         let ran = phase::run(
             self.servers,
             &self.route,
@@ -180,9 +203,23 @@ impl Runner<'_> {
                 failure,
                 restarted,
             }) => {
-                if let Some(sample) = &mut sample {
+                if sample.is_some() || self.sent_keys.is_some() {
                     (self.observe)(Event::Doing("telling what was sent of each checked key"));
-                    sample.replay(load, &scripted);
+                }
+                let judges = self.sent_keys.as_ref();
+                let judges = judges.is_some_and(|sent| sent.why_not().is_none());
+                let replayed = judges.then(|| Replayed::of(load, &scripted)).flatten();
+                if let (true, Some(sent)) = (judges, &mut self.sent_keys) {
+                    sent.enter(load, replayed.as_ref(), accounts.lost());
+                    if restarted {
+                        sent.unjudged("the server was started again");
+                    }
+                }
+                if let Some(sample) = &mut sample {
+                    match &replayed {
+                        Some(replayed) => sample.take(load, replayed),
+                        None => sample.replay(load, &scripted),
+                    }
                     sample.adds = accounts.sent.adding();
                     sample.weight = sample.adds * u64::from(load.weight);
                     sample.lost = accounts.lost();
@@ -233,6 +270,41 @@ impl Runner<'_> {
                 None
             }
         }
+    }
+
+    /// Whether lists can be judged is seen before the first load that adds.
+    fn look_before(&mut self, load: &Load) {
+        if self.checked_keys == 0 || load.mode.count_share() >= 1.0 || self.sent_keys.is_some() {
+            return;
+        }
+        let sketch = load.sketch.number();
+        let weights = self.servers.iter().map(|server| {
+            let status = server.status().ok();
+            status.map(|status| total_weight(&status, sketch))
+        });
+        let before: Option<Vec<u64>> = weights.collect();
+        let before = before.and_then(|all| all.into_iter().max());
+        self.sent_keys = Some(SentKeys::to_servers(before));
+        self.listed = load.sketch.clone();
+    }
+
+    /// Compares the lists of all servers, when they have in them all that was sent.
+    fn compare_lists(&mut self) -> Vec<ListFigures> {
+        let Some(sent) = self.sent_keys.as_mut().filter(|it| it.why_not().is_none()) else {
+            return Vec::new();
+        };
+        (self.observe)(Event::Doing("comparing lists of the largest keys"));
+        let mut lists = Vec::new();
+        for server in self.servers.iter() {
+            match list_with_all(server, &self.listed, sent.total_weight()) {
+                Ok(top) => lists.push(sent.compare(server.name(), &top)),
+                Err(why) => {
+                    sent.unjudged(&format!("no list of {}: {why}", server.name()));
+                    return Vec::new();
+                }
+            }
+        }
+        lists
     }
 
     fn compare(&mut self) -> Option<Truth> {
@@ -306,6 +378,22 @@ impl Runner<'_> {
                 "Only {with_traffic} of the server's {threads} data threads got traffic: use more --sockets."
             ));
         }
+    }
+}
+
+/// A server's list, when its N is that of all that was sent, or after some seconds: others may have lost some.
+fn list_with_all(
+    server: &ServerUnderLoad,
+    sketch: &SketchName,
+    total_weight: u64,
+) -> Result<Top, String> {
+    let deadline = Instant::now() + LISTED_WITHIN;
+    loop {
+        let top = server.top(sketch, LISTED_KEYS)?;
+        if top.total_weight >= total_weight || Instant::now() >= deadline {
+            return Ok(top);
+        }
+        thread::sleep(LIST_STEP);
     }
 }
 

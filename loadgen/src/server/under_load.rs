@@ -9,7 +9,7 @@ use rmbd::config::NodeConfig;
 use rmbd::node::{Node, NodeError};
 use rmbd::status::Status;
 use rmbd_client::legacy::{Client, ClientError, ClientOptions};
-use rmbd_client::{self as client, Count, Window};
+use rmbd_client::{self as client, Count, Top, TopQuestion, Window};
 use rmbd_proto::legacy::{MESSAGE_BYTES, REPLY_DATAGRAM_BYTES_MAX, encode_count};
 use rmbd_proto::{Boot, SketchName};
 use rmbd_udp::send_segments;
@@ -274,6 +274,17 @@ impl ServerUnderLoad {
             }
             Format::Compact => self.named_count(keys, load),
         }
+    }
+
+    /// The list of the largest keys of all time of the sketch of a load, at most so many.
+    ///
+    /// # Errors
+    /// Fails, in words, if there is no answer, or the sketch has no lists.
+    pub(crate) fn top(&self, sketch: &SketchName, most: usize) -> Result<Top, String> {
+        let mut client = self.compact_client().map_err(|e| e.to_string())?;
+        let mut sketch = client.sketch(sketch.as_str()).map_err(|e| e.to_string())?;
+        let top = sketch.top(TopQuestion::first(most));
+        top.map_err(|e| e.to_string())
     }
 
     fn named_count(&self, keys: &[Vec<u8>], load: &Load) -> Result<Vec<Count>, String> {

@@ -32,6 +32,8 @@ use super::Handler;
 pub const REPLIES_FULL_BYTES: usize = 256 << 10;
 /// Bytes of each buffer of a new connection, of which it has three.
 pub const FIRST_BYTES: usize = 4 << 10;
+/// Bytes of the buffers of a connection that says nothing: what came, replies, and replies that are sent.
+pub const CONNECTION_BYTES: usize = 3 * FIRST_BYTES;
 /// Bytes up to which an empty buffer is kept as it has grown: a few receives.
 const KEPT_BYTES: usize = 64 << 10;
 /// The longest time between ticks.

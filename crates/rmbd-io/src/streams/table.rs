@@ -9,12 +9,9 @@ use rustix::io::Errno;
 
 use super::connection::{Phase, SEND};
 use super::{
-    Closed, Connection, ConnectionPlaces, FIRST_BYTES, Handler, LINGER_TICKS, StreamOptions,
+    CONNECTION_BYTES, Closed, Connection, ConnectionPlaces, Handler, LINGER_TICKS, StreamOptions,
     Streams,
 };
-
-/// Bytes that a connection has at least.
-const LEAST_BYTES: usize = 3 * FIRST_BYTES;
 
 /// The connections of a loop by their numbers. A number is given again when its connection is gone.
 pub(crate) struct Connections {
@@ -68,7 +65,7 @@ impl Connections {
             // It has gone already.
             return;
         };
-        let fits = self.memory_bytes + LEAST_BYTES <= self.options.memory_bytes_max;
+        let fits = self.memory_bytes + CONNECTION_BYTES <= self.options.memory_bytes_max;
         if !fits || !self.places.take() {
             let last_words = handler.turned_away(from);
             let _ = rustix::net::send(&socket, last_words, SEND);

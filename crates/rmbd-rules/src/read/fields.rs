@@ -1,5 +1,7 @@
 //! The mappings of a file, whose keys are known, and what their values may be.
 
+use std::sync::Arc;
+
 use crate::error::{What, Wrong, WrongRules, shown};
 use crate::yaml::{Content, NodeId, Yaml};
 use crate::{NESTING_MAX, PART_BYTES_MAX, READ_BYTES_MAX};
@@ -72,6 +74,7 @@ impl Budget {
 #[derive(Clone, Copy)]
 pub(super) struct File<'f> {
     pub(super) yaml: &'f Yaml<'f>,
+    pub(super) name: &'f Arc<str>,
 }
 
 impl<'f> File<'f> {

@@ -68,7 +68,10 @@ impl Read {
             .root()
             .ok_or_else(|| begin.wrong(WrongRules::NoDomain))?;
         let name: Arc<str> = file.name.into();
-        let file = File { yaml: &yaml };
+        let file = File {
+            yaml: &yaml,
+            name: &name,
+        };
         let fields = file.fields(root, &fields::ROOT, &mut self.budget)?;
         let domain = fields.text("domain")?;
         let domain = domain.ok_or_else(|| fields.wrong("domain", WrongRules::NoDomain))?;
@@ -89,7 +92,7 @@ impl Read {
             key_bytes: encoded_bytes(domain),
             has_values_in_metrics: false,
         };
-        self.descriptors(file, &name, &fields, above)?;
+        self.descriptors(file, &fields, above)?;
         self.domains.push(Domain {
             name: domain.into(),
             file: name,
@@ -102,7 +105,6 @@ impl Read {
     fn descriptors(
         &mut self,
         file: File<'_>,
-        name: &Arc<str>,
         fields: &Fields<'_>,
         above: Above<'_>,
     ) -> Result<(), Wrong> {
@@ -114,77 +116,49 @@ impl Read {
             if self.descriptors > DESCRIPTORS_MAX {
                 return Err(file.wrong(*node, WrongRules::TooManyDescriptors));
             }
-            self.descriptor(file, name, *node, above)?;
+            self.descriptor(file, *node, above)?;
         }
         Ok(())
     }
 
-    fn descriptor(
-        &mut self,
-        file: File<'_>,
-        name: &Arc<str>,
-        node: NodeId,
-        above: Above<'_>,
-    ) -> Result<(), Wrong> {
+    fn descriptor(&mut self, file: File<'_>, node: NodeId, above: Above<'_>) -> Result<(), Wrong> {
         let fields = file.fields(node, &fields::DESCRIPTOR, &mut self.budget)?;
-        let key = fields.text("key")?;
-        let key = key.ok_or_else(|| fields.wrong("key", WrongRules::NoKey))?;
-        if key.contains('*') {
-            return Err(fields.wrong("key", WrongRules::WildcardInKey));
-        }
-        fields.not_supported("quota_mode")?;
-        fields.not_supported("share_threshold")?;
-        fields.mapping("metadata")?;
-        let value = fields.text("value")?;
+        let (key, value) = pair(&fields)?;
         let path = match value {
             Some(value) => format!("{}.{key}_{value}", above.path),
             None => format!("{}.{key}", above.path),
         };
-        // A `*` may stand for nothing.
-        let value_bytes = value.map_or(0, |value| encoded_bytes(&value.replace('*', "")));
-        let key_bytes = above.key_bytes + encoded_bytes(key) + value_bytes + "/=".len();
-        if key_bytes > COUNTER_KEY_BYTES_MAX {
-            return Err(file.wrong(node, WrongRules::CounterKeyTooLong));
-        }
         let spent = self.budget.spend(path.len());
         spent.map_err(|wrong| file.wrong(node, wrong))?;
         let has_values_in_metrics = fields.flag("value_to_metric")?;
         let below = Above {
             path: &path,
             levels: above.levels + 1,
-            key_bytes,
+            key_bytes: above.key_bytes + pair_bytes(key, value),
             has_values_in_metrics: above.has_values_in_metrics || has_values_in_metrics,
             ..above
         };
-        let line = file.line(node);
-        let rule = self.rule(file, &fields, below)?.map(|rule| Rule {
-            file: name.clone(),
-            line,
-            ..rule
-        });
+        if below.key_bytes > COUNTER_KEY_BYTES_MAX {
+            return Err(file.wrong(node, WrongRules::CounterKeyTooLong));
+        }
+        let rule = self.rule(file, node, &fields, below)?;
         let index = rule.as_ref().map(|_| RuleIndex::new(self.rules.len()));
-        let place = self.tree.add(above.place, (key, value), index, line);
-        let place = place.map_err(|refused| {
-            let wrong = match refused {
-                Refused::Duplicate { line } => WrongRules::DuplicateDescriptor {
-                    path: shown(&path),
-                    line,
-                },
-                Refused::TooManyWildcards => WrongRules::TooManyWildcards,
-            };
-            file.wrong(node, wrong)
-        })?;
+        let place = self
+            .tree
+            .add(above.place, (key, value), index, file.line(node));
+        let place = place.map_err(|refused| file.wrong(node, refusal(refused, &path)))?;
         if let Some(rule) = rule {
             self.replacing.push(rule.name.as_deref(), &rule.replaces);
             self.rules.push(rule);
         }
-        self.descriptors(file, name, &fields, Above { place, ..below })
+        self.descriptors(file, &fields, Above { place, ..below })
     }
 
-    /// The rule of a descriptor, without its place.
+    /// The rule of a descriptor, if it has one.
     fn rule(
         &mut self,
         file: File<'_>,
+        descriptor: NodeId,
         of: &Fields<'_>,
         below: Above<'_>,
     ) -> Result<Option<Rule>, Wrong> {
@@ -207,8 +181,8 @@ impl Read {
             is_detailed,
             has_values_in_metrics: below.has_values_in_metrics,
             replaces,
-            file: Arc::default(),
-            line: 0,
+            file: file.name.clone(),
+            line: file.line(descriptor),
             path: below.path.into(),
         }))
     }
@@ -234,6 +208,35 @@ impl Read {
             names.push(name.into());
         }
         Ok(names)
+    }
+}
+
+/// Key and value of a descriptor, of which nothing is asked that rmbd does not do.
+fn pair<'f>(fields: &Fields<'f>) -> Result<(&'f str, Option<&'f str>), Wrong> {
+    let key = fields.text("key")?;
+    let key = key.ok_or_else(|| fields.wrong("key", WrongRules::NoKey))?;
+    if key.contains('*') {
+        return Err(fields.wrong("key", WrongRules::WildcardInKey));
+    }
+    fields.not_supported("quota_mode")?;
+    fields.not_supported("share_threshold")?;
+    fields.mapping("metadata")?;
+    Ok((key, fields.text("value")?))
+}
+
+/// The least bytes that a pair takes in a counter's key. A `*` may stand for nothing.
+fn pair_bytes(key: &str, value: Option<&str>) -> usize {
+    let value = value.map_or(0, |value| encoded_bytes(&value.replace('*', "")));
+    "/=".len() + encoded_bytes(key) + value
+}
+
+fn refusal(refused: Refused, path: &str) -> WrongRules {
+    match refused {
+        Refused::Duplicate { line } => WrongRules::DuplicateDescriptor {
+            path: shown(path),
+            line,
+        },
+        Refused::TooManyWildcards => WrongRules::TooManyWildcards,
     }
 }
 

