@@ -130,7 +130,6 @@ impl Node {
         self.overview.spoe().map(|agent| agent.address())
     }
 
-    #[must_use]
     /// The real address of Envoy's rate limit service; `None` when it is off.
     pub fn envoy_addr(&self) -> Option<SocketAddr> {
         self.overview.envoy().address()
