@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             Ok(Done::AsAsked) => ExitCode::SUCCESS,
             Ok(Done::OverLimit) => ExitCode::from(OVER_LIMIT),
             Ok(Done::ReaderGone) => ExitCode::from(READER_GONE),
+            Err(error) if error.is_of_rules() => complain(&error, WRONG_USAGE),
             Err(error) => complain(&error, FAILURE),
         },
         Ok(Task::Node(settings)) => node_main(*settings, words),

@@ -11,12 +11,13 @@ use rmbd_testkit::tree::files_below;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The crates from the ground up, and the other crates that each uses. Crates for tests are used by tests only.
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 14] = [
     ("proto", &[]),
     ("testkit", &["proto"]),
     ("sketch", &[]),
     ("pace", &[]),
     ("names", &[]),
+    ("rules", &[]),
     ("console", &[]),
     ("udp", &[]),
     ("store", &["sketch", "proto"]),
@@ -38,7 +39,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     (
         "config",
         &["engine"],
-        &["names", "proto", "sketch", "store"],
+        &["names", "proto", "rules", "sketch", "store"],
     ),
     ("data_dir", &[], &["snapshot"]),
     ("shared", &["engine", "config"], &["io", "store"]),
@@ -108,7 +109,8 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         "cli",
         &["config", "status"],
         &[
-            "client", "cluster", "console", "names", "proto", "sketch", "snapshot", "store",
+            "client", "cluster", "console", "names", "proto", "rules", "sketch", "snapshot",
+            "store",
         ],
     ),
 ];

@@ -1,6 +1,6 @@
 //! The command `rmbd limits`.
 
-use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
@@ -9,15 +9,16 @@ use serde_json::{Value, json};
 use super::config::table;
 use super::denied::{self, LimitsDeniedOptions};
 use super::status::printable;
-use super::{CliError, Streams};
-use crate::config::{Amount, KeySet, LimitConfig, config_of_file};
+use super::{CliError, Streams, rules};
+use crate::config::{Amount, KeySet, LimitConfig, config_of_file, is_of_rules};
 
 /// `rmbd limits`
 #[derive(Debug, Clone, Subcommand)]
 pub enum LimitsCommand {
-    /// Check a configuration file, and print its limits; exit code 1 if it is wrong
+    /// Check a configuration file, and print its limits; exit code 1 if it is wrong. Or check files and folders of
+    /// rules for descriptors, and say what each has; exit code 2 if one is wrong
     Check(LimitsCheckOptions),
-    /// Print the limits of the configuration file
+    /// Print the limits of the configuration file, or all rules of files and folders of rules for descriptors
     Show(LimitsShowOptions),
     /// Show which keys the limits of a node denied most often in the last minutes
     Denied(LimitsDeniedOptions),
@@ -26,11 +27,11 @@ pub enum LimitsCommand {
 /// `rmbd limits check`
 #[derive(Debug, Clone, Args)]
 pub struct LimitsCheckOptions {
-    /// The file
-    #[arg(value_name = "FILE")]
-    file: OsString,
+    /// A configuration file; or files of rules for descriptors (*.yaml, *.yml), and folders that have some
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
 
-    /// Print a JSON array of the limits
+    /// Print a JSON array of the limits, or of the files of rules
     #[arg(long, env = "RMBD_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 }
@@ -38,30 +39,77 @@ pub struct LimitsCheckOptions {
 /// `rmbd limits show`
 #[derive(Debug, Clone, Args)]
 pub struct LimitsShowOptions {
-    /// The file
-    #[arg(long, value_name = "FILE", env = "RMBD_CONFIG", required = true)]
-    config: OsString,
+    /// Files of rules for descriptors (*.yaml, *.yml), and folders that have some; --config does not count then
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
 
-    /// Print a JSON array of the limits
+    /// The configuration file
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "RMBD_CONFIG",
+        required_unless_present = "files"
+    )]
+    config: Option<PathBuf>,
+
+    /// Print a JSON array of the limits, or of the rules
     #[arg(long, env = "RMBD_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 }
 
 pub(super) fn run(command: &LimitsCommand, streams: &mut Streams<'_>) -> Result<(), CliError> {
-    let (file, is_json) = match command {
-        LimitsCommand::Check(options) => (&options.file, options.json),
-        LimitsCommand::Show(options) => (&options.config, options.json),
+    let (text, verdict) = match command {
+        LimitsCommand::Check(LimitsCheckOptions { files, json }) => match of_rules(files)? {
+            Some(rules) => rules::check(rules, *json)?,
+            None => (limits_of(files, *json)?, Ok(())),
+        },
+        LimitsCommand::Show(LimitsShowOptions {
+            files,
+            config,
+            json,
+        }) => {
+            let files = if files.is_empty() {
+                config.as_slice()
+            } else {
+                files
+            };
+            let text = match of_rules(files)? {
+                Some(rules) => rules::show(rules, *json)?,
+                None => limits_of(files, *json)?,
+            };
+            (text, Ok(()))
+        }
         LimitsCommand::Denied(options) => return denied::run(options, streams),
     };
-    let limits = config_of_file(file).map_err(CliError::Config)?.limits;
-    let text = if is_json {
+    let written = streams.output.write_all(text.as_bytes());
+    written.map_err(CliError::Output)?;
+    verdict
+}
+
+/// The paths, if they are those of rules. None if they are one configuration file.
+fn of_rules(paths: &[PathBuf]) -> Result<Option<&[PathBuf]>, CliError> {
+    match paths {
+        [path] if !is_of_rules(path) => Ok(None),
+        paths => match paths.iter().find(|path| !is_of_rules(path)) {
+            Some(other) => Err(CliError::NotOfRules(other.clone())),
+            None => Ok(Some(paths)),
+        },
+    }
+}
+
+/// The limits of configuration files.
+fn limits_of(files: &[PathBuf], is_json: bool) -> Result<String, CliError> {
+    let mut limits = Vec::new();
+    for file in files {
+        let config = config_of_file(file.as_os_str()).map_err(CliError::Config)?;
+        limits.extend(config.limits);
+    }
+    Ok(if is_json {
         let limits: Vec<_> = limits.iter().map(document).collect();
         format!("{:#}\n", Value::from(limits))
     } else {
         table_of(&limits)
-    };
-    let written = streams.output.write_all(text.as_bytes());
-    written.map_err(CliError::Output)
+    })
 }
 
 /// A table with a row for each limit, and below it one for each override and each exemption.

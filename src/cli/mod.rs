@@ -22,6 +22,9 @@ mod pardon;
 mod peer;
 mod progress;
 mod refused;
+mod rules;
+#[cfg(test)]
+mod rules_tests;
 mod server;
 #[cfg(test)]
 mod sketch_tests;
@@ -57,7 +60,7 @@ pub use self::server::{ProtocolOptions, ServerOptions};
 pub use self::sketches::SketchesOptions;
 pub use self::snapshot::{SnapshotCommand, SnapshotFileOptions, SnapshotNowOptions};
 pub use self::top::TopOptions;
-use crate::config::{HostPort, Layered, NodeOptions, dialect};
+use crate::config::{HostPort, Layered, NodeOptions, RulesFilesError, dialect};
 use rmbd_client::{ClientError, legacy};
 use rmbd_console::{self as console, Notes};
 use rmbd_proto::legacy::Dialect;
@@ -72,7 +75,7 @@ use rmbd_snapshot::SnapshotFileError;
     version,
     about = "Counts how often keys happen, approximately, at network speed, in fixed memory",
     long_about = None,
-    after_help = "Without a command, runs a node until it is interrupted. When it is ready it prints one line with its real addresses.\n\nFlags take precedence over RMBD_ variables, these over the file of --config, and that over defaults; what contradicts an option of a higher level does not count. `rmbd config show` tells what is in force.\n\nExit codes: 0; 1 something failed; 2 the command line means nothing; 3 a hit is over its limit; 141 whoever read the results stopped.",
+    after_help = "Without a command, runs a node until it is interrupted. When it is ready it prints one line with its real addresses.\n\nFlags take precedence over RMBD_ variables, these over the file of --config, and that over defaults; what contradicts an option of a higher level does not count. `rmbd config show` tells what is in force.\n\nExit codes: 0; 1 something failed; 2 the command line, or a file of rules, means nothing; 3 a hit is over its limit; 141 whoever read the results stopped.",
     args_conflicts_with_subcommands = true
 )]
 pub struct Cli {
@@ -108,7 +111,7 @@ pub enum Command {
     Hit(HitOptions),
     /// Make a key for --cluster-key-file
     Keygen(KeygenOptions),
-    /// Check and show the limits of configuration files, and show whom those of a node deny
+    /// Check and show the limits of configuration files and rules for descriptors, and show whom those of a node deny
     #[command(subcommand)]
     Limits(LimitsCommand),
     /// Show the nodes of the cluster as one of them sees them
@@ -393,6 +396,25 @@ pub enum CliError {
         /// The option or command that needs the compact format.
         what: &'static str,
     },
+    /// There are no rules.
+    #[error(transparent)]
+    Rules(#[from] RulesFilesError),
+    /// Some files of rules are wrong, which the results tell.
+    #[error(
+        "{wrong} of {files} files of rules are not understood: correct what the results say of them"
+    )]
+    WrongRules {
+        /// Number of files that are wrong.
+        wrong: usize,
+        /// Number of files.
+        files: usize,
+    },
+    /// A file among files of rules is none by its name.
+    #[error(
+        "{}: this is no folder and no *.yaml or *.yml: name either files of rules, or one configuration file",
+        .0.display()
+    )]
+    NotOfRules(PathBuf),
     /// Limits do not go together.
     #[error(transparent)]
     Limits(#[from] LimitsError),
@@ -532,4 +554,15 @@ pub enum CliError {
         /// The peer.
         target: HostPort,
     },
+}
+
+impl CliError {
+    /// Whether files of rules are wrong, so that nothing was done.
+    #[must_use]
+    pub const fn is_of_rules(&self) -> bool {
+        matches!(
+            self,
+            Self::Rules(_) | Self::WrongRules { .. } | Self::NotOfRules(_)
+        )
+    }
 }

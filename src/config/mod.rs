@@ -12,6 +12,7 @@ mod limits;
 mod nearest;
 mod options;
 mod resp;
+mod rules;
 mod secret;
 mod settings;
 #[cfg(test)]
@@ -44,6 +45,9 @@ pub use self::limits::{
 pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;
 pub use self::resp::{DEFAULT_RESP_CONNECTIONS, DEFAULT_RESP_IDLE_MS, RespConfig, RespOptions};
+pub use self::rules::{
+    RulesFilesError, RulesText, is_of_rules, read_rules, read_rules_texts, understand,
+};
 pub(crate) use self::secret::{is_secret, open_secret};
 pub use self::settings::Setting;
 use self::sketches::DEFAULT_WINDOW;

@@ -109,6 +109,18 @@ const COMMANDS: &[Command] = &[
         "[]",
     ),
     command(&["limits", "denied"], HERE, 0, "no limits: "),
+    command(
+        &["limits", "check", "tests/data/rules/right.yaml"],
+        None,
+        0,
+        "domain shop, 2 rules",
+    ),
+    command(
+        &["limits", "show", "tests/data/rules/right.yaml"],
+        None,
+        0,
+        "shop.path_/buy*.user",
+    ),
     command(&["--help"], None, 0, "Usage"),
     command(&["--version"], None, 0, "rmbd"),
     command(&["add", "--help"], None, 0, "Usage"),
@@ -142,6 +154,8 @@ const COMMANDS: &[Command] = &[
     command(&["-x", "0"], None, 2, ""),
     command(&["--config", "/nowhere"], None, 2, ""),
     command(&["config", "check", "/nowhere"], None, 1, ""),
+    command(&["limits", "show", "tests/data/rules"], None, 2, ""),
+    command(&["limits", "check", "/nowhere.yaml"], None, 2, ""),
     command(&["--log", "a=b=c"], None, 2, ""),
     command(&["192.0.2.1:8000"], None, 1, ""),
 ];
