@@ -107,8 +107,8 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
     let tables = sketches
         .iter()
         .flat_map(|sketch| tables_of(sketch, config.family, threads, learns_slices));
-    // The thread of HTTP has a batch for each, too; Envoy, HAProxy and clients of Redis's protocol have batches of their
-    // own.
+    // The thread of HTTP has a batch for each, too; Envoy, HAProxy and clients of Redis's protocol have batches of
+    // their own.
     let has_spoe = config.spoe.is_some();
     let batches = 2 + usize::from(has_spoe) + (threads << u32::from(config.resp.address.is_some()));
     let of_sketches = sketches.len() * batches * BATCH_BYTES;

@@ -137,7 +137,7 @@ impl Dialogue {
             let mut before = told.iter_mut().filter(|(it, _)| it.prefix == manner.prefix);
             match before.next() {
                 Some((it, last)) if variables::is_allowed(*it, last) => {
-                    (*it, *last) = (manner, answered)
+                    (*it, *last) = (manner, answered);
                 }
                 Some(_) => {}
                 None => told.push((manner, answered)),

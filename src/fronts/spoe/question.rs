@@ -137,7 +137,7 @@ impl<'m> Said<'m> {
             None => {}
             Some(Some(prefix)) => manner.prefix = prefix,
             Some(None) => {
-                outcome = Err(Problem::said("as is 1 to 32 letters, digits, '_' and '.'"))
+                outcome = Err(Problem::said("as is 1 to 32 letters, digits, '_' and '.'"));
             }
         }
         match self.fail {

@@ -113,7 +113,7 @@ fn one(frame: &[u8]) -> Result<String, u8> {
     if kind > 3 {
         return Ok("unknown".to_owned());
     }
-    if frame[4] % 2 == 0 {
+    if frame[4].is_multiple_of(2) {
         return Err(10);
     }
     let mut at = 5;

@@ -99,7 +99,7 @@ impl OpenFrame {
     }
 
     /// Writes the length of what was appended since.
-    fn end(self, out: &mut Vec<u8>) {
+    fn end(self, out: &mut [u8]) {
         let content = self.start + LENGTH_BYTES;
         // A frame has far less than 4 GiB.
         let length = out.len().saturating_sub(content) as u32;
