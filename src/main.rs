@@ -78,9 +78,10 @@ impl Settings {
 fn node_main(settings: Settings, words: Vec<OsString>) -> ExitCode {
     let Settings { config, log, file } = settings;
     let set_log = open_log(&log);
-    let reload = file.map(|file| Reload {
+    let has_files = file.is_some() || config.envoy.rules.are_given();
+    let reload = has_files.then(|| Reload {
         log,
-        read: Box::new(move || reread(&words, &file)),
+        read: Box::new(move || reread(&words, file.as_deref())),
         set_log: Box::new(set_log),
     });
     match node::run(&config, reload) {
@@ -107,10 +108,11 @@ fn open_log(filter: &str) -> impl Fn(&str) -> Result<(), String> + Send + 'stati
     }
 }
 
-/// Reads flags, variables and the file once more, while the node runs.
-fn reread(words: &[OsString], file: &Path) -> Result<Reread, String> {
+/// Reads flags, variables and the files once more, while the node runs.
+fn reread(words: &[OsString], file: Option<&Path>) -> Result<Reread, String> {
     // Reading a pipe could hold up the thread that takes signals.
-    if std::fs::metadata(file).is_ok_and(|about| !about.is_file()) {
+    let is_other = |file: &&Path| std::fs::metadata(file).is_ok_and(|about| !about.is_file());
+    if let Some(file) = file.filter(is_other) {
         let file = file.display();
         return Err(format!(
             "{file} is no regular file, which could be read again"

@@ -11,7 +11,7 @@ use rmbd_testkit::tree::files_below;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The crates from the ground up, and the other crates that each uses. Crates for tests are used by tests only.
-const CRATES: [(&str, &[&str]); 14] = [
+const CRATES: [(&str, &[&str]); 15] = [
     ("proto", &[]),
     ("testkit", &["proto"]),
     ("sketch", &[]),
@@ -23,6 +23,7 @@ const CRATES: [(&str, &[&str]); 14] = [
     ("store", &["sketch", "proto"]),
     ("snapshot", &["proto", "store"]),
     ("cluster", &["proto", "pace", "sketch", "store"]),
+    ("envoy", &[]),
     ("io", &["udp"]),
     ("client", &["proto", "pace", "names", "udp"]),
     (
@@ -42,7 +43,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["names", "proto", "rules", "sketch", "store"],
     ),
     ("data_dir", &[], &["snapshot"]),
-    ("shared", &["engine", "config"], &["io", "store"]),
+    ("shared", &["engine", "config"], &["io", "rules", "store"]),
     ("status", &["engine"], &["console", "io", "proto", "store"]),
     (
         "cluster_io",
@@ -55,9 +56,14 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["io", "proto", "sketch", "store", "udp"],
     ),
     (
+        "fronts/envoy",
+        &["engine", "config", "shared", "status", "fronts/datagrams"],
+        &["envoy", "names", "rules", "store"],
+    ),
+    (
         "fronts/http",
-        &["engine", "config", "shared", "status"],
-        &["io", "proto", "store"],
+        &["engine", "config", "shared", "status", "fronts/envoy"],
+        &["envoy", "io", "proto", "store"],
     ),
     (
         "fronts/resp",
@@ -95,6 +101,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "status",
             "cluster_io",
             "fronts/datagrams",
+            "fronts/envoy",
             "fronts/http",
             "fronts/resp",
             "fronts/spoe",
@@ -102,7 +109,8 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "legacy",
         ],
         &[
-            "cluster", "console", "io", "names", "proto", "sketch", "snapshot", "store", "udp",
+            "cluster", "console", "envoy", "io", "names", "proto", "sketch", "snapshot", "store",
+            "udp",
         ],
     ),
     (

@@ -558,6 +558,15 @@ pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
             spoe_over: 4,
             ..SpoeStatus::default()
         },
+        envoy: EnvoyStatus {
+            address: Some("127.0.0.1:8081".into()),
+            connections: 2,
+            connections_max: 1_024,
+            rules: 3,
+            envoy_requests: 18,
+            envoy_over: 4,
+            ..EnvoyStatus::default()
+        },
         http_api: HttpApiStatus::default(),
         cluster: ClusterStatus {
             off_because: Some("--cluster off".into()),
@@ -775,6 +784,7 @@ replies    sent 2, dropped 1
 once       clients 0 of 0, repeats 0
 resp       127.0.0.1:6379, connections 3 of 1024, commands 17, no commands 0, wrong passwords 0, without a place 0
 spoe       127.0.0.1:9001, connections 2 of 256, messages 9, over 4, refused 0, failed 0, no frames 0, without a place 0
+envoy      127.0.0.1:8081, connections 2 of 1024, rules 3, requests 18, over 4, refused 0, failed 0
 io         uring, threads 1, receive buffer 416 KiB each
 cluster    off: --cluster off
 peer       127.0.0.1:9000, push: rows 10 (acknowledged 0), last sent 0.2 s ago, last ack never, \

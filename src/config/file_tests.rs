@@ -127,6 +127,10 @@ fn every_key_is_heard() {
             "--resp [::1]:6379 --resp-password-file p --resp-connections 7 --resp-idle 5m",
         ),
         ("spoe = '[::1]:9001'", "--spoe [::1]:9001"),
+        (
+            "envoy = '[::1]:8081'\nlimits = ['tests/data/envoy_rules.yaml']",
+            "--envoy [::1]:8081 --limits tests/data/envoy_rules.yaml",
+        ),
         ("http-host = ['a', 'b']", "--http-host a,b"),
         ("http-token-file = 'a'", "--http-token-file a"),
         (
@@ -202,7 +206,7 @@ fn what_is_wrong_is_said_with_its_place() {
             "config = 'x'",
             "FILE:1:1: the configuration has no key \"config\"",
         ),
-        ("[limits]", "do you mean `limit`?"),
+        ("[limits]", "`limits` is a list in [ ], not a table"),
         ("width = 5\nwidth = 6", "FILE:2:1: no TOML: duplicate key"),
         ("x", "FILE:1:2: no TOML:"),
         ("depth = 4\njoin = [", "FILE:2:9: no TOML: unclosed array"),

@@ -3,6 +3,7 @@
 
 mod cluster;
 pub mod environment;
+mod envoy;
 mod file;
 #[cfg(test)]
 mod file_tests;
@@ -35,6 +36,7 @@ pub use self::cluster::{
     ClusterChoice, ClusterConfig, ClusterOptions, DEFAULT_GOSSIP_INTERVAL_MS,
     DEFAULT_GOSSIP_RATE_BYTES_PER_S, DEFAULT_MAX_ORIGINS, DEFAULT_SNAPSHOT_INTERVAL_MS,
 };
+pub use self::envoy::{ENVOY_SKETCH, EnvoyConfig, EnvoyOptions, NoWindow, RuleFiles};
 pub use self::file::{FILE_BYTES_MAX, FileError, Place};
 pub use self::levels::{Layered, Origins, Source, config_of_file, read};
 pub use self::limits::{
@@ -147,6 +149,8 @@ pub struct NodeConfig {
     pub resp: RespConfig,
     /// The address for HAProxy's offload protocol as `HOST:PORT`; port 0 takes a free port. `None` is off.
     pub spoe: Option<String>,
+    /// Envoy's rate limit service. [`with_envoy`](Self::with_envoy) adds the sketch that counts for it.
+    pub envoy: EnvoyConfig,
     /// The cluster that the node belongs to.
     pub cluster: ClusterConfig,
     /// The resolver for the names of other nodes: those to join, the advertised one, and those of orders to push.
@@ -182,6 +186,7 @@ impl Default for NodeConfig {
             peer_grace_rounds: DEFAULT_PEER_GRACE_ROUNDS,
             resp: RespConfig::default(),
             spoe: None,
+            envoy: EnvoyConfig::default(),
             cluster: ClusterConfig::default(),
             resolver: Resolver::default(),
         }
@@ -214,11 +219,12 @@ impl NodeConfig {
         Ok(all)
     }
 
-    /// Checks that the options fit together, and fills in the others. A file that they name is not read here: that is
-    /// done by [`read`], whose options carry what the file gives.
+    /// Checks that the options fit together, and fills in the others. The configuration file that they name is not read
+    /// here: that is done by [`read`], whose options carry what the file gives. Files of rules are.
     ///
     /// # Errors
-    /// Fails for options that contradict each other, and for sketches and limits that are not possible.
+    /// Fails for options that contradict each other, for sketches and limits that are not possible, and for rules that
+    /// cannot be read.
     pub fn from_options(options: NodeOptions) -> Result<Self, ConfigError> {
         let wishes = wishes(&options);
         let default = wishes.iter().find(|wish| wish.is_default());
@@ -264,9 +270,11 @@ impl NodeConfig {
             peer_grace_rounds: options.peer_grace_rounds,
             resp: RespConfig::from_options(options.resp)?,
             spoe: options.spoe.spoe,
+            envoy: EnvoyConfig::default(),
             cluster: ClusterConfig::from_options(options.cluster)?,
             resolver: Resolver::default(),
         };
+        let config = config.with_envoy(EnvoyConfig::from_options(options.envoy)?)?;
         let place = default.and_then(|wish| options.origins.place_of(wish));
         let sketches = config
             .all_sketches()
@@ -419,6 +427,20 @@ pub enum ConfigError {
         "--http-check (RMBD_HTTP_CHECK) wants a token from whoever asks: give --http-token-file (RMBD_HTTP_TOKEN_FILE), too, or leave it out"
     )]
     CheckWithoutToken,
+    /// Envoy is to be answered, and there are no rules.
+    #[error(
+        "--envoy (RMBD_ENVOY) answers by rules: name their files with --limits DIR|FILE (RMBD_LIMITS), too, or leave it out"
+    )]
+    EnvoyWithoutLimits,
+    /// The rules cannot be read, or are wrong.
+    #[error("--limits (RMBD_LIMITS): {problem}")]
+    Rules {
+        /// The file, the line where there is one, and what is wrong there.
+        problem: String,
+    },
+    /// The configured sketch that counts for rules lacks a window.
+    #[error(transparent)]
+    NoWindow(#[from] NoWindow),
 }
 
 impl ConfigError {

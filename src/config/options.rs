@@ -13,8 +13,8 @@ use thiserror::Error;
 
 use super::{
     AddressError, ClusterOptions, DEFAULT_ADDRESS, DEFAULT_MAX_PEERS, DEFAULT_PEER_GRACE_ROUNDS,
-    DEFAULT_RECEIVE_BUFFER_BYTES, HashChoice, HostPort, HttpChoice, IoChoice, MAX_THREADS, Origins,
-    RespOptions, SketchWish, SpoeOptions,
+    DEFAULT_RECEIVE_BUFFER_BYTES, EnvoyOptions, HashChoice, HostPort, HttpChoice, IoChoice,
+    MAX_THREADS, Origins, RespOptions, SketchWish, SpoeOptions,
 };
 use rmbd_proto::legacy::Dialect;
 use rmbd_sketch::MAX_WEIGHT;
@@ -33,7 +33,7 @@ const MAX_MAX_PEERS: u64 = 65_536;
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct NodeOptions {
     /// TOML file with options by their long names, sketches and limits; flags and variables take precedence, and
-    /// SIGHUP reads limits and the log filter again
+    /// SIGHUP reads limits, rules and the log filter again
     #[arg(long = "config", value_name = "FILE", env = "RMBD_CONFIG")]
     pub config_file: Option<PathBuf>,
 
@@ -141,7 +141,8 @@ pub struct NodeOptions {
     )]
     pub show_keys: Vec<IpNet>,
 
-    /// Who may add and count at all, over UDP, HTTP, --resp and --spoe [default: everybody]; repeat it or use commas
+    /// Who may add and count at all, over UDP, HTTP, --resp, --spoe and --envoy [default: everybody]; repeat it or use
+    /// commas
     #[arg(
         long, value_name = "CIDR", env = "RMBD_ALLOW", value_delimiter = ',',
         value_parser = cidr
@@ -209,6 +210,9 @@ pub struct NodeOptions {
     /// HAProxy.
     #[command(flatten)]
     pub spoe: SpoeOptions,
+    /// Envoy's rate limit service.
+    #[command(flatten)]
+    pub envoy: EnvoyOptions,
 
     /// Which cluster, and how.
     #[command(flatten)]

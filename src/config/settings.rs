@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::sketches::default_top;
 use super::{
-    ClusterChoice, ClusterConfig, HttpChoice, NodeConfig, Origins, RespConfig, Source, span_text,
+    ClusterChoice, ClusterConfig, EnvoyConfig, HttpChoice, NodeConfig, Origins, RespConfig, Source,
+    span_text,
 };
 use rmbd_sketch::HashFamily;
 
@@ -43,6 +44,7 @@ impl NodeConfig {
             peer_grace_rounds,
             resp,
             spoe,
+            envoy,
             cluster,
             top,
             windows: _,
@@ -92,6 +94,7 @@ impl NodeConfig {
         ];
         settings.extend(of_resp(resp));
         settings.push(("spoe", json!(spoe)));
+        settings.extend(of_envoy(envoy));
         settings.extend(of_cluster(cluster));
         let setting = |(key, value)| Setting { key, value };
         settings.into_iter().map(setting).collect()
@@ -115,6 +118,15 @@ fn of_resp(resp: &RespConfig) -> [(&'static str, Value); 4] {
         ("resp-connections", json!(connections)),
         ("resp-idle", idle),
     ]
+}
+
+fn of_envoy(envoy: &EnvoyConfig) -> [(&'static str, Value); 2] {
+    let EnvoyConfig {
+        address,
+        limits,
+        rules: _,
+    } = envoy;
+    [("envoy", json!(address)), ("limits", json!(limits))]
 }
 
 fn of_cluster(cluster: &ClusterConfig) -> [(&'static str, Value); 11] {

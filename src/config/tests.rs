@@ -288,6 +288,18 @@ fn every_option_is_heard() {
             },
         ),
         (
+            "--envoy localhost:0 --limits tests/data/envoy_rules.yaml",
+            default()
+                .with_envoy(
+                    EnvoyConfig::read(
+                        Some("localhost:0".into()),
+                        vec!["tests/data/envoy_rules.yaml".into()],
+                    )
+                    .unwrap(),
+                )
+                .unwrap(),
+        ),
+        (
             "--resp localhost:0 --resp-idle 0",
             NodeConfig {
                 resp: RespConfig {
@@ -518,6 +530,11 @@ fn what_cannot_be_is_said_with_the_cure() {
         ("--data-dir d --snapshot-interval 31d", "1s to 30d apart"),
         ("--data-dir d --snapshot-interval 60", "such as 60s"),
         ("--resp-password-file p", "give that, too"),
+        ("--envoy 127.0.0.1:0", "name their files with --limits"),
+        (
+            "--limits there/is/none.yaml",
+            "--limits (RMBD_LIMITS): there/is/none.yaml",
+        ),
         ("--resp-idle 10ms", "1s to 30d"),
         ("--resp-connections 0", "0 is not in"),
         ("--snapshot-interval 60s", "give that, too"),

@@ -2,6 +2,7 @@
 //! are made in [`engine`](crate::engine), so that they are the same in all fronts.
 
 pub(crate) mod datagrams;
+pub(crate) mod envoy;
 pub mod http;
 pub(crate) mod resp;
 pub(crate) mod spoe;

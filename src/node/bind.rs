@@ -98,6 +98,7 @@ pub(super) fn http_hosts(config: &NodeConfig) -> Hosts {
     Hosts::of_this_host(named.chain(config.http_hosts.iter().cloned()))
 }
 
+/// Listens at an address, without ever blocking.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;

@@ -8,6 +8,7 @@ use super::spoe::SpoeError;
 use crate::cluster_io::ClusterError;
 use crate::config::{self, MAX_THREADS};
 use crate::data_dir::DataDirError;
+use crate::fronts::envoy::EnvoyError;
 use crate::fronts::http::TokenFileError;
 use crate::fronts::resp::RespError;
 use crate::snapshots::SnapshotFileFailure;
@@ -46,6 +47,9 @@ pub enum NodeError {
     /// HAProxy cannot be served.
     #[error(transparent)]
     Spoe(#[from] SpoeError),
+    /// Envoy's rate limit service cannot be served.
+    #[error(transparent)]
+    Envoy(#[from] EnvoyError),
     /// The file of tokens for HTTP gives none.
     #[error(transparent)]
     HttpTokens(#[from] TokenFileError),

@@ -1,27 +1,32 @@
-//! The thread of HTTP: requests of clients, scrapes, and HAProxy, which delay neither data threads nor replication.
+//! The thread of HTTP: requests of clients and of proxies, and scrapes, which delay neither data threads nor
+//! replication.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
 use std::sync::Arc;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 #[cfg(test)]
 use super::crew::Part;
+use super::envoy::EnvoyService;
 use super::error::{NodeError, system};
 use super::overview::Overview;
 use crate::fronts::http::api::{Api, ApiOptions, Tokens};
 use crate::fronts::http::{self, Hosts, StatusSource};
 use crate::fronts::spoe::{self, Agent};
+use rmbd_envoy::Bounds;
 
 /// What the thread starts with, and owns from then on.
 pub(super) struct HttpThread {
     pub(super) overview: Arc<Overview>,
-    /// `None` where HTTP is off.
+    /// Where HTTP is served; `None` where it is off.
     pub(super) listener: Option<TcpListener>,
-    /// Where HAProxy connects to, and what answers it.
+    /// Where HAProxy connects to, and what answers it; `None` where that is off.
     pub(super) spoe: Option<(TcpListener, Arc<Agent>)>,
+    /// Where Envoy's rate limit service is; `None` where that is off.
+    pub(super) envoy: Option<TcpListener>,
     /// The names by which it may be asked.
     pub(super) hosts: Hosts,
     pub(super) tokens: Tokens,
@@ -80,10 +85,9 @@ impl HttpThread {
     async fn serve(self) -> std::io::Result<()> {
         #[cfg(test)]
         let crew = self.overview.crew().clone();
-        let from_std = tokio::net::TcpListener::from_std;
-        let listener = self.listener.map(from_std).transpose()?;
         let HttpEnds { adding, serving } = self.ends;
         let source: Arc<dyn StatusSource> = self.overview.clone();
+        let front = Arc::clone(self.overview.envoy().front());
         let api = Arc::new(Api::new(ApiOptions {
             shared: Arc::clone(self.overview.shared()),
             source: Arc::clone(&source),
@@ -91,43 +95,92 @@ impl HttpThread {
             tokens: self.tokens,
             has_check: self.has_check,
             published: Arc::clone(self.overview.http_tally()),
+            envoy: self.overview.has_rules().then(|| Arc::clone(&front)),
         }));
-        let (alive, adds) = (self.alive, Arc::clone(&api));
         let (spoe, agent) = self.spoe.unzip();
-        let spoe = spoe.map(from_std).transpose()?.zip(agent.clone());
-        let ends_adding = async move {
-            let _ = adding.await;
-            adds.end_adding();
-            if let Some(agent) = agent {
-                agent.end_adding();
+        let ends_adding = {
+            let (alive, api, front) = (self.alive, Arc::clone(&api), Arc::clone(&front));
+            let agent = agent.clone();
+            async move {
+                let _ = adding.await;
+                api.end_adding();
+                front.end_adding();
+                if let Some(agent) = agent {
+                    agent.end_adding();
+                }
+                drop(alive);
+                std::future::pending::<()>().await;
             }
-            drop(alive);
+        };
+        let (stop, stopped) = watch::channel(());
+        let ends_serving = async move {
+            drop(serving.await);
+            drop(stop);
             std::future::pending::<()>().await;
         };
-        let stop = async move { drop(serving.await) };
-        let of_spoe = Arc::clone(&source);
-        let serving_spoe = async move {
-            if let Some((listener, agent)) = spoe {
-                spoe::serve(listener, agent, || of_spoe.connection_panicked()).await;
-            }
-        };
-        let hosts = self.hosts;
-        let serving_http = async move {
-            match listener {
-                Some(listener) => http::serve_with(listener, source, hosts, Some(api), stop).await,
-                None => stop.await,
-            }
-        };
-        // HAProxy is told of the end when nothing is added any more, before the other one.
-        let serving = async move {
-            tokio::join!(serving_http, serving_spoe);
+        let overview = self.overview;
+        let envoy = tokio_listener(self.envoy)?;
+        let envoy = serve_envoy(envoy, EnvoyService { front, overview }, stopped.clone());
+        // HAProxy is told of the end when nothing is added any more, before the others.
+        let spoe = tokio_listener(spoe)?.zip(agent);
+        let spoe = serve_spoe(spoe, Arc::clone(&source));
+        let http = tokio_listener(self.listener)?;
+        let http = serve_http(http, source, self.hosts, api, stopped);
+        let serving = async {
+            tokio::join!(http, spoe, envoy);
         };
         #[cfg(test)]
         let serving = crew.unless_struck(Part::Http, serving);
         tokio::select! {
             () = serving => {}
             () = ends_adding => {}
+            () = ends_serving => {}
         }
         Ok(())
     }
+}
+
+async fn serve_http(
+    listener: Option<tokio::net::TcpListener>,
+    source: Arc<dyn StatusSource>,
+    hosts: Hosts,
+    api: Arc<Api>,
+    stopped: watch::Receiver<()>,
+) {
+    match listener {
+        Some(it) => http::serve_with(it, source, hosts, Some(api), gone(stopped)).await,
+        None => gone(stopped).await,
+    }
+}
+
+async fn serve_spoe(
+    spoe: Option<(tokio::net::TcpListener, Arc<Agent>)>,
+    source: Arc<dyn StatusSource>,
+) {
+    if let Some((listener, agent)) = spoe {
+        spoe::serve(listener, agent, || source.connection_panicked()).await;
+    }
+}
+
+async fn serve_envoy(
+    listener: Option<tokio::net::TcpListener>,
+    service: EnvoyService,
+    stopped: watch::Receiver<()>,
+) {
+    let bounds = Bounds::default();
+    match listener {
+        Some(it) => rmbd_envoy::serve(it, Arc::new(service), bounds, gone(stopped)).await,
+        None => gone(stopped).await,
+    }
+}
+
+/// Waits until the sender is gone.
+async fn gone(mut signal: watch::Receiver<()>) {
+    while signal.changed().await.is_ok() {}
+}
+
+fn tokio_listener(
+    listener: Option<TcpListener>,
+) -> std::io::Result<Option<tokio::net::TcpListener>> {
+    listener.map(tokio::net::TcpListener::from_std).transpose()
 }

@@ -8,7 +8,7 @@
 //!                     into a bounded queue ──> control thread ── the cluster, rows to peers
 //!
 //!  TCP clients ──> HTTP thread: a session like those of data threads, and what the node tells of itself; beside it
-//!               HAProxy, with a session of its own
+//!                  HAProxy and Envoy's rate limit service, with sessions of their own
 //! ```
 
 mod bind;
@@ -16,6 +16,7 @@ mod cells;
 mod control;
 mod crew;
 mod drawn;
+mod envoy;
 mod error;
 mod http;
 mod keeping;
@@ -54,6 +55,7 @@ use crate::data_dir::DataDir;
 pub use crate::data_dir::DataDirError;
 use crate::engine::{Session, Verdict};
 use crate::fronts::datagrams::ClientPort;
+pub use crate::fronts::envoy::EnvoyError;
 use crate::fronts::http::StatusSource;
 pub use crate::fronts::resp::RespError;
 use crate::shared::LimitsInForce;
@@ -80,7 +82,7 @@ pub struct Node {
     crew: Crew,
     data: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
-    /// The thread of HTTP, if there is anything for it.
+    /// The thread of HTTP, of HAProxy and of Envoy's rate limit service, if there is anything for it.
     http: Option<JoinHandle<()>>,
     /// The thread of snapshot files, if there is a folder for them and the node has served.
     keeper: Option<Keeper>,
@@ -103,7 +105,8 @@ impl Node {
     /// Fails with [`NodeError`]; nothing is left behind.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let crew = Crew::new().map_err(system(THE_STOP_SIGNAL))?;
-        let limits = Arc::new(LimitsInForce::new(&config.limits));
+        let limits = LimitsInForce::new(&config.limits).with_rules(&config.envoy.rules);
+        let limits = Arc::new(limits);
         Self::start_with(&config, crew, None, limits)
     }
 
@@ -125,6 +128,11 @@ impl Node {
     /// The real address for HAProxy; `None` when it is off.
     pub fn spoe_addr(&self) -> Option<SocketAddr> {
         self.overview.spoe().map(|agent| agent.address())
+    }
+
+    /// The real address of Envoy's rate limit service; `None` when it is off.
+    pub fn envoy_addr(&self) -> Option<SocketAddr> {
+        self.overview.envoy().address()
     }
 
     /// The real address on which other nodes reach this one; `None` if the node is in no cluster.

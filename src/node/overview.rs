@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, OnceLock};
 
 use super::crew::{Crew, Part};
+use super::envoy::Envoy;
 use super::resp::Resp;
 use crate::cluster_io::Participation;
+use crate::config::ENVOY_SKETCH;
 use crate::fronts::datagrams::{Asks, ClientPort};
 use crate::fronts::http::{PendingOrder, StatusSource};
 use crate::fronts::spoe::Agent;
@@ -31,6 +33,7 @@ pub(super) struct Overview {
     http: Option<SocketAddr>,
     resp: Option<Resp>,
     spoe: Option<Arc<Agent>>,
+    envoy: Envoy,
     participation: Participation,
     peers: Arc<LegacyPeers>,
     /// `None` where nothing is kept.
@@ -44,12 +47,12 @@ pub(super) struct Overview {
 }
 
 impl Overview {
-    /// The overview of a node that is not ready yet. `http` is the real address of HTTP, and `resp` and
-    /// `spoe` are what serves clients of Redis's protocol and HAProxy.
+    /// The overview of a node that is not ready yet. `http` is the real address of HTTP; `resp`, `spoe` and `envoy` are
+    /// what serves clients of Redis's protocol, HAProxy, and Envoy.
     pub(super) fn new(
         port: Arc<ClientPort>,
         threads: Box<[Arc<ObservedThread>]>,
-        (http, resp, spoe): (Option<SocketAddr>, Option<Resp>, Option<Arc<Agent>>),
+        (http, resp, spoe, envoy): (Option<SocketAddr>, Option<Resp>, Option<Arc<Agent>>, Envoy),
         participation: Participation,
         peers: Arc<LegacyPeers>,
         snapshots: Option<Arc<SnapshotDesk>>,
@@ -61,6 +64,7 @@ impl Overview {
             http,
             resp,
             spoe,
+            envoy,
             participation,
             peers,
             snapshots,
@@ -98,9 +102,20 @@ impl Overview {
         self.spoe.as_ref()
     }
 
+    /// How Envoy is served.
+    pub(super) fn envoy(&self) -> &Envoy {
+        &self.envoy
+    }
+
+    /// Whether the node has started with rules.
+    pub(super) fn has_rules(&self) -> bool {
+        let registry = self.shared().engine().registry();
+        registry.by_name(ENVOY_SKETCH.as_bytes()).is_some()
+    }
+
     /// Whether there is anything for the thread of HTTP.
     pub(super) fn needs_http_thread(&self) -> bool {
-        self.http.is_some() || self.spoe.is_some()
+        self.http.is_some() || self.spoe.is_some() || self.envoy.address().is_some()
     }
 
     /// Where the API over HTTP shows what it has done.
@@ -166,6 +181,7 @@ impl StatusSource for Overview {
         if let Some(spoe) = &self.spoe {
             tally += &spoe.tally();
         }
+        tally += &self.envoy.front().tally();
         let (cluster, readiness) = self.participation.status(boot, engine.registry(), now);
         let peers = self.peers.lock();
         let mut status = Status {
@@ -196,6 +212,7 @@ impl StatusSource for Overview {
                 .spoe
                 .as_ref()
                 .map_or_else(SpoeStatus::default, |agent| agent.status()),
+            envoy: self.envoy.status(),
             http_api: HttpApiStatus::default(),
             snapshot_files: self
                 .snapshots

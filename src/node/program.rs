@@ -37,7 +37,8 @@ pub fn run(config: &NodeConfig, reload: Option<Reload>) -> Result<(), NodeError>
     // The check comes before anything is taken, so that an error tells what the whole node needs.
     room::check(config, threads, Backend::Mmsg)?;
     let (crew, endings) = Crew::new().map_err(system(THE_STOP_SIGNAL))?;
-    let limits = Arc::new(LimitsInForce::new(&config.limits));
+    let limits = LimitsInForce::new(&config.limits).with_rules(&config.envoy.rules);
+    let limits = Arc::new(limits);
     let reloader = reload.map(|how| Reloader::new(how, config, Arc::clone(&limits)));
     let signals = Signals::start(&crew, reloader).map_err(|error| {
         match in_the_way_of_threads(&error, threads as u64 + THREADS_OF_PROGRAM) {
@@ -65,7 +66,7 @@ fn announce(status: &Status) {
 fn ready_line(status: &Status) -> String {
     let (sketch, memory) = (&status.sketch, MemoryOfAll::of(status));
     format!(
-        "rmbd ready udp={} http={} cluster={} io={} threads={} sketch={}x{} hash={} memory={} cells={} windows={} lists={} sketches={} resp={} spoe={}",
+        "rmbd ready udp={} http={} cluster={} io={} threads={} sketch={}x{} hash={} memory={} cells={} windows={} lists={} sketches={} resp={} spoe={} envoy={}",
         status.udp,
         status.http.as_deref().unwrap_or("off"),
         status.cluster.address.as_deref().unwrap_or("off"),
@@ -81,6 +82,7 @@ fn ready_line(status: &Status) -> String {
         status.sketches.len(),
         status.resp.address.as_deref().unwrap_or("off"),
         status.spoe.address.as_deref().unwrap_or("off"),
+        status.envoy.address.as_deref().unwrap_or("off"),
     )
 }
 

@@ -1,12 +1,12 @@
-//! Reading the configuration again while the node runs: limits and the log filter are taken over, everything else
-//! waits for a restart.
+//! Reading the configuration again while the node runs: limits, rules and the log filter are taken over, everything
+//! else waits for a restart.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use tracing::{Level, enabled, info, warn};
 
-use crate::config::{LimitConfig, NodeConfig};
+use crate::config::{ENVOY_SKETCH, LimitConfig, NodeConfig, RuleFiles, SketchConfig, SketchError};
 use crate::shared::LimitsInForce;
 
 /// A function that sets the filter of the log; the error is its text.
@@ -43,6 +43,8 @@ pub(super) struct Reloader {
     /// What the node was started with.
     started: NodeConfig,
     limits: Arc<LimitsInForce>,
+    /// The rules that were taken over last.
+    rules: RuleFiles,
 }
 
 impl Reloader {
@@ -51,6 +53,7 @@ impl Reloader {
             how,
             started: started.clone(),
             limits,
+            rules: started.envoy.rules.clone(),
         }
     }
 
@@ -66,6 +69,7 @@ impl Reloader {
             }
         };
         let mut news = self.take_limits(signal, &config.limits);
+        news.extend(self.take_rules(signal, &config.envoy.rules));
         if log != self.how.log {
             news.push(format!("the log filter is {log:?}"));
         }
@@ -100,6 +104,22 @@ impl Reloader {
         limits_news(&before, limits)
     }
 
+    /// Puts rules in force, and says so. If one counts in a unit for which no window runs, all stay as they were.
+    fn take_rules(&mut self, signal: &str, rules: &RuleFiles) -> Option<String> {
+        if *rules == self.rules {
+            return None;
+        }
+        let sketches = self.started.all_sketches().unwrap_or_default();
+        if let Err(misfit) = rules.fit(&sketches) {
+            warn!("{signal}: all rules stay as they are, these need a restart: {misfit}");
+            return None;
+        }
+        self.limits.replace_rules(rules);
+        self.rules = rules.clone();
+        let (domains, all) = (rules.rules().domains().len(), rules.rules().len());
+        Some(format!("rules: {all} in domains: {domains}"))
+    }
+
     fn set_log(&mut self, signal: &str, filter: String) {
         if filter == self.how.log {
             return;
@@ -113,7 +133,7 @@ impl Reloader {
 
 fn say(signal: &str, news: &[String]) {
     match news.is_empty() {
-        true => info!("{signal}: limits and the log filter are as they were"),
+        true => info!("{signal}: limits, rules and the log filter are as they were"),
         false => info!("{signal}: {}", news.join("; ")),
     }
 }
@@ -154,8 +174,17 @@ fn names<'l>(limits: impl Iterator<Item = &'l LimitConfig>) -> String {
 fn waiting(started: &NodeConfig, now: &NodeConfig) -> Vec<&'static str> {
     let pairs = started.settings().into_iter().zip(now.settings());
     let keys = pairs.filter_map(|(was, is)| (was != is).then_some(was.key));
-    let sketches = started.all_sketches() != now.all_sketches();
+    // Rules are taken over from wherever they come, if the windows that run are enough for them.
+    let keys = keys.filter(|key| *key != "limits");
+    let sketches = sketches(started) != sketches(now);
     keys.chain(sketches.then_some("sketch")).collect()
+}
+
+/// The sketches without the one that counts for rules, of which it was said already what it lacks.
+fn sketches(config: &NodeConfig) -> Result<Vec<SketchConfig>, SketchError> {
+    let mut sketches = config.all_sketches()?;
+    sketches.retain(|it| it.name.as_str() != ENVOY_SKETCH);
+    Ok(sketches)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A check of whether the limits of this process have room for a node, before any part of it exists.
 
+use super::envoy;
 use super::resp::{HEAP_BYTES_A_THREAD, buffers_bytes_a_thread};
 use crate::config::{NodeConfig, RespConfig, SketchConfig, copies_of_cells};
 use crate::fronts::spoe::{CONNECTION_BYTES_MAX, CONNECTIONS_MAX};
@@ -50,7 +51,9 @@ pub(super) fn check(
     let blocks = allocated(&sketches(config), config, threads);
     let threads = threads as u64;
     let keeps = config.cluster.data_dir.is_some();
-    let of_fronts = files_of_resp(&config.resp, threads, backend) + files_of_spoe(config);
+    let of_fronts = files_of_resp(&config.resp, threads, backend)
+        + files_of_spoe(config)
+        + envoy::files(config);
     room_for_files(files(threads, backend, keeps) + of_fronts)?;
     room_for_memory(&blocks, mapped(threads + u64::from(keeps), backend))
 }
@@ -104,10 +107,10 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
     let tables = sketches
         .iter()
         .flat_map(|sketch| tables_of(sketch, config.family, threads, learns_slices));
-    // The thread of HTTP has a batch for each, too, and HAProxy and clients of Redis's protocol have batches of
+    // The thread of HTTP has a batch for each, too; Envoy, HAProxy and clients of Redis's protocol have batches of
     // their own.
     let has_spoe = config.spoe.is_some();
-    let batches = 1 + usize::from(has_spoe) + (threads << u32::from(config.resp.address.is_some()));
+    let batches = 2 + usize::from(has_spoe) + (threads << u32::from(config.resp.address.is_some()));
     let of_sketches = sketches.len() * batches * BATCH_BYTES;
     let of_resp = threads * heap_bytes_of_resp(&config.resp);
     let of_spoe = usize::from(has_spoe) * CONNECTIONS_MAX * CONNECTION_BYTES_MAX;

@@ -5,7 +5,7 @@
 //! | `TERM`, `INT`, `QUIT`, `PWR`, `XCPU` | the node ends in order, with code 0 |
 //! | one of them again, half a second later or more | the process ends at once, with code 128 + its number: what was counted last may be lost |
 //! | one of them before the node serves | the process ends at once, with code 0: nothing was taken |
-//! | `HUP` | the configuration file is read again: limits and the log filter are taken over |
+//! | `HUP` | the configuration file and rules are read again: limits, rules and the log filter are taken over |
 //! | `USR1`, `USR2`, `ALRM`, `VTALRM`, `PROF`, `IO`, `STKFLT`, `XFSZ`, `RTMIN` to `RTMAX` | nothing |
 //! | `PIPE`, `CHLD`, `URG`, `WINCH`, `CONT`; `TSTP`, `TTIN`, `TTOU` | as everywhere: nothing, or the process stands still until `CONT` |
 //! | `ILL`, `TRAP`, `ABRT`, `BUS`, `FPE`, `SEGV`, `SYS` | the process ends at once: they stand for its own faults |
@@ -152,7 +152,7 @@ impl Taker {
             Effect::End => self.end(signal, name),
             Effect::Reload => match &mut self.reloader {
                 Some(reloader) => reloader.reload(&name),
-                None => info!("{name}: there is nothing to reload without --config"),
+                None => info!("{name}: there is nothing to reload without --config or --limits"),
             },
             Effect::Nothing => {
                 let bit = 1_u128 << (signal & 127);

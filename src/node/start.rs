@@ -14,6 +14,7 @@ use super::cells::{Author, make_registry};
 use super::control::{ControlThread, Publisher};
 use super::crew::{Crew, Ending, Part};
 use super::drawn::{Drawn, draw};
+use super::envoy::{self, Envoy};
 use super::error::{NodeError, system};
 use super::http::{HttpThread, ends_of_http};
 use super::keeping::{Keeping, KeptClients};
@@ -28,6 +29,7 @@ use crate::config::{IoChoice, MAX_THREADS, NodeConfig};
 use crate::data_dir::{DataDir, Folder};
 use crate::engine::{Engine, EngineOptions, Session};
 use crate::fronts::datagrams::ClientPort;
+use crate::fronts::envoy::EnvoyFront;
 use crate::fronts::http::api::Tokens;
 use crate::legacy::{LegacyPeers, Rounds};
 use crate::shared::{LimitsInForce, LoneSlices, Shared};
@@ -64,6 +66,7 @@ impl Node {
         let Bound { sockets, http } = bind(config, threads)?;
         let resp = RespListeners::bind(&config.resp, threads)?;
         let spoe = SpoeListener::bind(config)?;
+        let proxies = envoy::bind(config)?;
         let client = sockets
             .first()
             .map_or_else(unspecified, DataSocket::local_addr);
@@ -127,6 +130,9 @@ impl Node {
         let http_addr = http_addr.map_err(system("reading the HTTP address"))?;
         warn_of_small_buffers(config, &sockets);
         warn_of_an_open_port(config, client);
+        envoy::warn_of_forgetting(config);
+        let proxies_addr = proxies.as_ref().map(TcpListener::local_addr).transpose();
+        let proxies_addr = proxies_addr.map_err(system("reading the address of --envoy"))?;
         let options = engine_options(config, &drawn, &clients, started.elapsed());
         let engine = Engine::new(registry, &options);
         let followed = Arc::clone(&limits);
@@ -149,11 +155,12 @@ impl Node {
         let resp = resp.transpose()?;
         let spoe = spoe.map(|listener| listener.serve_by(&port));
         let agent = spoe.as_ref().map(|(_, agent)| Arc::clone(agent));
+        let envoy = Envoy::new(EnvoyFront::new(Arc::clone(&port)), proxies_addr);
         let peers = Arc::new(LegacyPeers::new(config, replica));
         let overview = Arc::new(Overview::new(
             Arc::clone(&port),
             observed,
-            (http_addr, resp, agent),
+            (http_addr, resp, agent, envoy),
             participation,
             Arc::clone(&peers),
             keeping.as_ref().map(|keeping| Arc::clone(keeping.desk())),
@@ -178,14 +185,14 @@ impl Node {
         let (alive, data_ended) = mpsc::channel(1);
         let (serving, serves) = std_mpsc::channel();
         let lookups = crew.lookups(Part::PeerLookup, &config.resolver);
-        let needs_http_thread = http.is_some() || spoe.is_some();
-        let (http_hold, http) = needs_http_thread
+        let (http_hold, http) = (overview.needs_http_thread())
             .then(|| {
                 let (hold, ends) = ends_of_http();
                 let thread = HttpThread {
                     overview: Arc::clone(&overview),
                     listener: http,
                     spoe,
+                    envoy: proxies,
                     hosts: http_hosts(config),
                     tokens: std::mem::take(&mut tokens),
                     has_check: config.http_check,

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use crate::config::LimitConfig;
+use crate::config::{LimitConfig, RuleFiles};
+use rmbd_rules::Rules;
 
 /// What is done with limits that come into force.
 type Follower = dyn Fn(&[LimitConfig]) + Send + Sync;
@@ -10,6 +11,8 @@ type Follower = dyn Fn(&[LimitConfig]) + Send + Sync;
 /// The limits in force, and whoever applies them.
 pub(crate) struct LimitsInForce {
     limits: RwLock<Arc<[LimitConfig]>>,
+    /// The rules of Envoy's rate limit service.
+    rules: RwLock<Arc<Rules>>,
     follower: OnceLock<Box<Follower>>,
 }
 
@@ -17,8 +20,26 @@ impl LimitsInForce {
     pub(crate) fn new(limits: &[LimitConfig]) -> Self {
         Self {
             limits: RwLock::new(limits.into()),
+            rules: RwLock::default(),
             follower: OnceLock::new(),
         }
+    }
+
+    /// The same with rules.
+    pub(crate) fn with_rules(self, files: &RuleFiles) -> Self {
+        self.replace_rules(files);
+        self
+    }
+
+    /// The rules of Envoy's rate limit service. Whoever applies them looks whether there are others.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other rules in force.
+    pub(crate) fn replace_rules(&self, files: &RuleFiles) {
+        let mut place = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        *place = Arc::clone(files.rules());
     }
 
     pub(crate) fn get(&self) -> Arc<[LimitConfig]> {

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crossbeam_utils::CachePadded;
 use serde::{Deserialize, Serialize};
 
-use super::{CompactStatus, Datagrams, HttpApiStatus, RespStatus, SpoeStatus, Status};
+use super::{CompactStatus, Datagrams, EnvoyStatus, HttpApiStatus, RespStatus, SpoeStatus, Status};
 use crate::engine;
 use rmbd_proto::compact::Problem;
 use rmbd_proto::legacy::Malformed;
@@ -266,6 +266,20 @@ counters! {
         spoe_connections_without_place: Thread = "rmbd_spoe_connections_without_place" "Connections beyond those there may be",
         spoe_closed_idle: Thread = "rmbd_spoe_closed_idle" "Connections that were silent for too long",
         spoe_closed_stalled: Thread = "rmbd_spoe_closed_stalled" "Connections whose clients did not read",
+    }
+    envoy: EnvoyStatus {
+        envoy_requests: Thread = "rmbd_envoy_requests" "Requests to Envoy's rate limit service that were decided",
+        envoy_descriptors: Thread = "rmbd_envoy_descriptors" "Descriptors of such requests",
+        envoy_over: Thread = "rmbd_envoy_over" "Such requests that were over a limit",
+        envoy_unknown_domains: Thread = "rmbd_envoy_unknown_domains" "Such requests whose domain has no rules",
+        envoy_overrides: Thread = "rmbd_envoy_overrides" "Descriptors with a limit of their own",
+        envoy_overrides_without_window: Thread = "rmbd_envoy_overrides_without_window" "Descriptors with a limit in a unit that has no window here",
+        envoy_refused: Thread = "rmbd_envoy_refused" "Requests to Envoy's service that were refused as they were",
+        envoy_failed: Thread = "rmbd_envoy_failed" "Requests to Envoy's service that could not be decided then",
+        envoy_connections_accepted: Thread = "rmbd_envoy_connections_accepted" "Connections of proxies that were served",
+        envoy_connections_not_allowed: Thread = "rmbd_envoy_connections_not_allowed" "Connections of proxies that --allow refused",
+        envoy_connections_without_place: Thread = "rmbd_envoy_connections_without_place" "Connections of proxies beyond the limit",
+        envoy_values_left_out: Thread = "rmbd_envoy_values_left_out" "Descriptors of detailed_metric without numbers of their own",
     }
     http_api: HttpApiStatus {
         http_adds: Thread = "rmbd_http_adds" "Requests over HTTP to add",

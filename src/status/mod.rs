@@ -7,6 +7,7 @@ mod cluster;
 mod counters;
 mod denied;
 mod detail;
+mod envoy;
 mod json_key;
 pub mod metrics;
 mod resp;
@@ -35,6 +36,7 @@ pub use self::denied::{
     DeniedDocument, DeniedError, DeniedKeyDocument, DeniedLimitDocument, DeniedQuestion,
 };
 pub use self::detail::{DetailError, DetailQuestion, WindowDetail};
+pub use self::envoy::{EnvoyRuleStatus, EnvoyStatus};
 pub use self::json_key::JsonKey;
 pub use self::resp::RespStatus;
 pub use self::sketches::{AmountStatus, LimitStatus, NamedSketchStatus, WindowStatus};
@@ -97,6 +99,9 @@ pub struct Status {
     /// HAProxy's offload protocol.
     #[serde(default)]
     pub spoe: SpoeStatus,
+    /// Envoy's rate limit service.
+    #[serde(default)]
+    pub envoy: EnvoyStatus,
     /// Requests to the API over HTTP.
     #[serde(default)]
     pub http_api: HttpApiStatus,

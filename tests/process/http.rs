@@ -132,7 +132,7 @@ pub(crate) fn start(words: &[&str]) -> Node {
 }
 
 /// The code, the head and the body of an answer.
-fn ask(address: SocketAddr, request: &str) -> (u16, String, String) {
+pub(crate) fn ask(address: SocketAddr, request: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
@@ -143,7 +143,7 @@ fn ask(address: SocketAddr, request: &str) -> (u16, String, String) {
     (code, head.to_owned(), body.to_owned())
 }
 
-fn post(address: SocketAddr, path: &str, body: &Value) -> (u16, Value) {
+pub(crate) fn post(address: SocketAddr, path: &str, body: &Value) -> (u16, Value) {
     let body = body.to_string();
     let request = format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n\

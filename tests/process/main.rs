@@ -4,6 +4,7 @@
 
 mod commands;
 mod documents;
+mod envoy;
 mod haproxy;
 mod http;
 mod kept;

@@ -16,7 +16,7 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_rmbd");
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A loopback address that no other test uses, so that its ports are free.
-fn loopback() -> Ipv4Addr {
+pub(crate) fn loopback() -> Ipv4Addr {
     static NUMBERS: AtomicU8 = AtomicU8::new(1);
     let number = NUMBERS.fetch_add(1, Relaxed);
     assert!(number < u8::MAX, "more nodes than addresses");

@@ -8,6 +8,7 @@ use std::thread;
 
 use serde_json::Value;
 
+use crate::envoy::take_over_json;
 use crate::kept::said;
 use crate::nodes::{Node, wait_until};
 use rmbd_testkit::streams::{Kind, PATIENCE, Which};
@@ -108,7 +109,7 @@ fn limits_and_the_log_filter_are_taken_over() {
     let mut node = Reloaded::start("reload.toml", &limit("a", 1), &[]);
     node.reload(
         limit("a", 1),
-        "SIGHUP: limits and the log filter are as they were",
+        "SIGHUP: limits, rules and the log filter are as they were",
     );
     node.reload(limit("a", 2), "SIGHUP: changed limits: a");
     let both = limit("b", 1) + &limit("c", 1);
@@ -134,7 +135,10 @@ fn limits_and_the_log_filter_are_taken_over() {
         );
         assert_eq!(lines.lines().count(), 1, "{lines}");
     }
-    node.reload(&both, "SIGHUP: limits and the log filter are as they were");
+    node.reload(
+        &both,
+        "SIGHUP: limits, rules and the log filter are as they were",
+    );
     let changed =
         format!("threads = 2\nio = 'mmsg'\nmax-peers = 3\n{both}[[sketch]]\nname = 's'\n");
     // A flag gives the number of threads.
@@ -176,7 +180,38 @@ fn a_flag_is_not_reloaded() {
     let mut node = Reloaded::start("flag.toml", "log = 'error'\n", &["--log", "info"]);
     node.reload(
         "log = 'warn'\n",
-        "SIGHUP: limits and the log filter are as they were",
+        "SIGHUP: limits, rules and the log filter are as they were",
     );
+    node.end();
+}
+
+#[test]
+fn rules_are_taken_over_or_stay_as_they_are() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("reload-rules.yaml");
+    let write = |text: &str| fs::write(&path, text).unwrap();
+    let rule = |unit: &str, limit: u32| {
+        format!(
+            "domain: edge\ndescriptors:\n  - key: user\n    rate_limit: {{ unit: {unit}, requests_per_unit: {limit} }}\n"
+        )
+    };
+    let passes = |node: &Reloaded| take_over_json(&node.node, 0);
+    write(&rule("minute", 1));
+    let config = format!("limits = ['{}']\n", path.display());
+    let mut node = Reloaded::start("rules.toml", &config, &[]);
+    assert!(passes(&node) && !passes(&node));
+    write(&rule("minute", 2));
+    node.reload(&config, "SIGHUP: rules: 1 in domains: 1");
+    assert!(passes(&node), "what was counted before counts on");
+    // A file that is wrong, and rules that need another window.
+    write("domain: [");
+    let lines = node.reload(&config, "everything stays as it is");
+    assert!(lines.contains("reload-rules.yaml:1"), "{lines}");
+    write(&rule("day", 9));
+    let lines = node.reload(&config, "by the day");
+    assert!(
+        lines.contains("all rules stay as they are, these need a restart"),
+        "{lines}"
+    );
+    assert!(!passes(&node));
     node.end();
 }

@@ -1,8 +1,8 @@
 //! Rules of rates in the YAML form of Envoy's rate limit service: read from text, and found for descriptors.
 //!
-//! A proxy asks about descriptors: lists of pairs, a key and a value each, in a domain. A file of rules names a domain
-//! and has a tree, whose levels are the pairs of a descriptor. [`Rules::read`] understands such files or says what is
-//! wrong with them, by file and line. [`Rules::of_request`] finds the rule of each descriptor of a request:
+//! A proxy asks about descriptors: lists of pairs, a key and a value each, in a domain. A file of rules names a
+//! domain and has a tree, whose levels are the pairs of a descriptor. [`Rules::read`] understands such files or says
+//! what is wrong with them, by file and line. [`Rules::of_request`] finds the rule of each descriptor of a request:
 //!
 //! - Each pair meets a descriptor of its level in the tree: the one with its key and its value; else the first in the
 //!   order of the file whose value has `*` in it and fits; else the one with its key and no value. There is no way

@@ -31,7 +31,7 @@ impl Replacing {
         self.links.push(link);
     }
 
-    /// Drops each rule whose name another one of the request replaces. One that is dropped replaces others nevertheless.
+    /// Drops each rule whose name another one of the request replaces. What is dropped replaces others nevertheless.
     pub(crate) fn apply(&self, rules: &mut [Option<RuleIndex>]) {
         let links = rules.iter().flatten().map(|rule| self.link(*rule));
         // Most rules replace nothing; then this allocates nothing.

@@ -1,5 +1,5 @@
-//! YAML as a tree, each node with its place in the text. An alias is the node that it stands for, so that a tree is never
-//! larger than its text.
+//! YAML as a tree, each node with its place in the text. An alias is the node that it stands for, so that a tree is
+//! never larger than its text.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -24,6 +24,7 @@
 
 pub mod browser;
 pub mod forgery;
+pub mod grpc;
 pub mod held_port;
 pub mod legacy_server;
 pub mod proxy;

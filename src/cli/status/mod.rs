@@ -9,7 +9,9 @@ use std::io::Write as _;
 
 use super::http::StatusSource;
 use super::{CliError, StatusOptions, Streams};
-use crate::status::{LogStatus, PeerStatus, RespStatus, SketchStatus, SpoeStatus, Status};
+use crate::status::{
+    EnvoyStatus, LogStatus, PeerStatus, RespStatus, SketchStatus, SpoeStatus, Status,
+};
 
 /// What has to happen before a node tells others of slices that an earlier start of it began.
 pub(super) const NAME_WAITS_FOR: &str = "another node to say what it has of what was counted before the start: no node is told more of it until then";
@@ -69,6 +71,25 @@ fn write_spoe(spoe: &SpoeStatus, out: &mut String) -> std::fmt::Result {
         spoe.spoe_failed,
         spoe.spoe_protocol_errors,
         spoe.spoe_connections_without_place
+    )
+}
+
+/// Envoy's rate limit service, where there are rules.
+fn write_envoy(envoy: &EnvoyStatus, out: &mut String) -> std::fmt::Result {
+    if envoy.address.is_none() && envoy.rules == 0 {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "envoy      {}, connections {} of {}, rules {}, requests {}, over {}, refused {}, failed {}",
+        printable(envoy.address.as_deref().unwrap_or("/json only")),
+        envoy.connections,
+        envoy.connections_max,
+        envoy.rules,
+        envoy.envoy_requests,
+        envoy.envoy_over,
+        envoy.envoy_refused,
+        envoy.envoy_failed
     )
 }
 
@@ -146,6 +167,7 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
     )?;
     write_resp(&status.resp, out)?;
     write_spoe(&status.spoe, out)?;
+    write_envoy(&status.envoy, out)?;
     let buffer = io.threads.iter().map(|thread| thread.receive_buffer_bytes);
     write!(
         out,

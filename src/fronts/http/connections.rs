@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::api::{Api, START};
+use super::api::{self, Api};
 use rmbd_io::limits::files_left;
 
 /// Largest number of connections. One node has few dashboards and scrapers, but services that add keep some open from
@@ -349,7 +349,7 @@ impl Answering {
             .0
             .store(self.shared.now_ms(), Ordering::Relaxed);
         let api = self.api.as_ref();
-        let mut response = match api.filter(|_| request.uri().path().starts_with(START)) {
+        let mut response = match api.filter(|_| api::has_path(request.uri().path())) {
             Some(api) => api.answer(request, self.asker.0).await,
             None => {
                 request.extensions_mut().insert(self.asker);

@@ -11,7 +11,7 @@
 //! | `/detail?key=` | a key's count by origin as JSON ([`Detail`]); the key percent-encoded, so that it may be any bytes. `&window=60s` adds its count in a window, and `&sketch=` asks another sketch than `default`. 400 for what is no question, 404 for a sketch or window that there is not |
 //! | `/top?` | the largest keys as JSON ([`TopDocument`]), of all time; `sketch=`, `window=60s` and `k=10` ask for others, and `detail=1` for the parts of each node. Names are told to loopback and to the networks of `--show-keys` only, and not by way of a proxy that is not in them. 400 and 404 as above |
 //! | `/denied?` | the keys that limits with names denied most often in the last 5 to 10 minutes on this node, as JSON ([`DeniedDocument`]); `limit=api` asks for one limit, and `k=10` for fewer keys. Names are told as by `/top`. 400 for what is no question, 404 for a limit that there is not |
-//! | `/v1/` | adds, counts, hits and takes as JSON: the table is in `fronts/http/api` |
+//! | `/v1/`, `/json` | adds, counts, hits and takes as JSON, and Envoy's rate limit service: the table is in `fronts/http/api` |
 //!
 //! All others answer only `GET` and `HEAD`, and change nothing that a node counts. Orders are taken from loopback and
 //! trusted networks only, and neither from the pages of a browser nor by way of a proxy. A request by a name that does

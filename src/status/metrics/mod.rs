@@ -9,6 +9,7 @@
 
 mod audit;
 mod cluster;
+mod envoy;
 mod sketches;
 mod snapshot_files;
 #[cfg(test)]
@@ -108,6 +109,7 @@ impl Collector for Scrape {
         page.compact(&self.status.compact)?;
         page.resp(&self.status.resp)?;
         page.spoe(&self.status.spoe)?;
+        page.envoy(&self.status.envoy)?;
         page.singles(singles::http_api(&self.status.http_api))?;
         page.snapshot_files(&self.status.snapshot_files)?;
         page.log(&self.status.log)?;

@@ -69,7 +69,7 @@ fn check_label(labels: &str) {
     let (name, value) = labels.split_once('=').expect(labels);
     let known = [
         "version", "type", "reason", "hash", "backend", "thread", "state", "kind", "queue",
-        "sketch", "window", "limit", "share",
+        "sketch", "window", "limit", "share", "rule",
     ];
     assert!(known.contains(&name), "{labels}");
     let value = value
@@ -145,6 +145,24 @@ fn everything_in_the_status_has_its_number() {
         ("rmbd_spoe_closed_stalled_total", 80.0),
         ("rmbd_spoe_connections", 12.0),
         ("rmbd_spoe_connections_max", 256.0),
+        ("rmbd_envoy_requests_total", 800_001.0),
+        ("rmbd_envoy_descriptors_total", 800_072.0),
+        ("rmbd_envoy_over_total", 73.0),
+        ("rmbd_envoy_unknown_domains_total", 74.0),
+        ("rmbd_envoy_overrides_total", 75.0),
+        ("rmbd_envoy_overrides_without_window_total", 76.0),
+        ("rmbd_envoy_refused_total", 77.0),
+        ("rmbd_envoy_failed_total", 78.0),
+        ("rmbd_envoy_connections_accepted_total", 79.0),
+        ("rmbd_envoy_connections_not_allowed_total", 80.0),
+        ("rmbd_envoy_connections_without_place_total", 81.0),
+        ("rmbd_envoy_values_left_out_total", 82.0),
+        ("rmbd_envoy_connections", 71.0),
+        ("rmbd_envoy_rules", 2.0),
+        (r#"rmbd_envoy_rule_hits_total{rule="edge.user"}"#, 800_003.0),
+        (r#"rmbd_envoy_rule_over_total{rule="edge.user"}"#, 83.0),
+        (r#"rmbd_envoy_rule_near_total{rule="edge.user"}"#, 84.0),
+        (r#"rmbd_envoy_rule_shadow_total{rule="edge.user"}"#, 85.0),
         ("rmbd_max_weight", 1_000.0),
         ("rmbd_datagrams_received_total", 5_511_002.0),
         (r#"rmbd_datagrams_malformed_total{reason="length"}"#, 17.0),

@@ -9,6 +9,7 @@
 //! | `GET /v1/{sketch}/top` | the largest keys |
 //! | `GET /v1/check` | a hit for proxies, by the name of a limit; 204, or 429 |
 //! | `GET /v1/openapi.json` | all of that, as OpenAPI says it |
+//! | `POST /json` | the question of Envoy's rate limit service as JSON, where the node has rules; 429 where it is over |
 //!
 //! A request is checked as a whole before anything of it is done, and then done as a whole. Errors are documents of
 //! RFC 9457. Who may ask what is said in [`access`].
@@ -46,11 +47,15 @@ pub use self::tokens::TokenFileError;
 pub(crate) use self::tokens::Tokens;
 use super::hosts::{self, Hosts};
 use super::{StatusSource, guard_headers};
+use crate::fronts::envoy::EnvoyFront;
 use crate::shared::Shared;
 use crate::status::{PublishedTally, Tally};
+use rmbd_envoy::Undecided;
 
 /// What all its paths begin with.
-pub(super) const START: &str = "/v1/";
+const START: &str = "/v1/";
+/// The path of Envoy's rate limit service.
+const JSON: &str = "/json";
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// What the API of a node starts with.
@@ -64,6 +69,13 @@ pub(crate) struct ApiOptions {
     pub(crate) has_check: bool,
     /// Where it shows what it has done.
     pub(crate) published: Arc<PublishedTally>,
+    /// Envoy's rate limit service, if the node has rules.
+    pub(crate) envoy: Option<Arc<EnvoyFront>>,
+}
+
+/// Whether the API answers at this path.
+pub(super) fn has_path(path: &str) -> bool {
+    path.starts_with(START) || path == JSON
 }
 
 /// The API of a node.
@@ -73,6 +85,7 @@ pub(crate) struct Api {
     hosts: Hosts,
     tokens: Tokens,
     has_check: bool,
+    envoy: Option<Arc<EnvoyFront>>,
     bodies: BodyRoom,
     body_limit: Duration,
     /// `None` when it adds no more. The lock is never waited for: one thread answers.
@@ -86,6 +99,7 @@ enum Route<'p> {
     Top(&'p str),
     Check,
     OpenApi,
+    Json,
 }
 
 impl Api {
@@ -97,6 +111,7 @@ impl Api {
             tokens,
             has_check,
             published,
+            envoy,
         } = options;
         Self {
             desk: Mutex::new(Some(Desk::new(&shared, published))),
@@ -105,6 +120,7 @@ impl Api {
             hosts,
             tokens,
             has_check,
+            envoy,
             bodies: BodyRoom::default(),
             body_limit: BODY_LIMIT,
         }
@@ -117,7 +133,7 @@ impl Api {
         }
     }
 
-    /// Answers a request whose path begins with [`START`].
+    /// Answers a request at one of its [paths](has_path).
     pub(super) async fn answer<B>(&self, request: Request<B>, asker: Option<IpAddr>) -> Response
     where
         B: HttpBody<Data = Bytes> + Unpin,
@@ -173,6 +189,12 @@ impl Api {
                 asks.check_token(&self.tokens)?;
                 self.check(query)
             }
+            Route::Json => {
+                asks.check_adds(&*self.source, &self.tokens)?;
+                body::check_type(&head.headers)?;
+                let bytes = self.bodies.read(body, self.body_limit).await?;
+                self.json(&bytes)
+            }
             Route::OpenApi => {
                 let mut response = Response::new(Body::from(OPENAPI));
                 let json = HeaderValue::from_static("application/json");
@@ -194,15 +216,19 @@ impl Api {
     }
 
     fn route<'h>(&self, head: &'h Parts) -> Result<Route<'h>, Problem> {
-        let rest = head.uri.path().strip_prefix(START).unwrap_or_default();
-        let route = route(rest).filter(|route| self.has_check || *route != Route::Check);
+        let route = route(head.uri.path()).filter(|route| match route {
+            Route::Check => self.has_check,
+            Route::Json => self.envoy.is_some(),
+            _ => true,
+        });
         let route = route.ok_or_else(|| {
             let detail = "there are POST /v1/{sketch}/add, count, hit and take, GET /v1/{sketch}/top, GET \
-                          /v1/openapi.json, and GET /v1/check where the node has --http-check";
+                          /v1/openapi.json, GET /v1/check where the node has --http-check, and POST /json where \
+                          it has --limits";
             Problem::new(Kind::NotFound, detail)
         })?;
         let is_of_path = match route {
-            Route::Ask(..) => head.method == Method::POST,
+            Route::Ask(..) | Route::Json => head.method == Method::POST,
             Route::Check => head.method == Method::GET,
             Route::Top(_) | Route::OpenApi => [Method::GET, Method::HEAD].contains(&head.method),
         };
@@ -274,6 +300,24 @@ impl Api {
         Ok(response)
     }
 
+    /// Asks Envoy's rate limit service.
+    fn json(&self, bytes: &[u8]) -> Result<Response, Problem> {
+        let front = self.envoy.as_ref().ok_or_else(ending)?;
+        let request =
+            rmbd_envoy::json::request(bytes).map_err(|error| malformed(error.to_string()))?;
+        let answer = rmbd_envoy::ask(&**front, &request).map_err(|why| match why {
+            Undecided::Unavailable(detail) => Problem::new(Kind::Busy, detail),
+            why => malformed(why.to_string()),
+        })?;
+        let mut response = Response::new(Body::from(rmbd_envoy::json::response(&answer)));
+        if answer.is_over() {
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        }
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        Ok(response)
+    }
+
     fn note(&self, count: impl FnOnce(&mut Tally)) {
         if let Some(desk) = self.desk().as_mut() {
             desk.note(count);
@@ -287,8 +331,12 @@ impl Api {
     }
 }
 
-/// Where the path behind [`START`] leads.
-fn route(rest: &str) -> Option<Route<'_>> {
+/// Where a path leads.
+fn route(path: &str) -> Option<Route<'_>> {
+    if path == JSON {
+        return Some(Route::Json);
+    }
+    let rest = path.strip_prefix(START)?;
     let Some((sketch, last)) = rest.split_once('/') else {
         return match rest {
             "check" => Some(Route::Check),
@@ -306,7 +354,7 @@ fn route(rest: &str) -> Option<Route<'_>> {
 
 fn methods(route: Route<'_>) -> &'static str {
     match route {
-        Route::Ask(..) => "POST",
+        Route::Ask(..) | Route::Json => "POST",
         Route::Check => "GET",
         Route::Top(_) | Route::OpenApi => "GET, HEAD",
     }

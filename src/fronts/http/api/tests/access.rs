@@ -4,10 +4,14 @@ use super::*;
 use axum::http::header::{AUTHORIZATION, ORIGIN};
 
 /// A request for each thing that may be asked, by what it needs.
-const ADDS: [(&str, &str); 3] = [
+const ADDS: [(&str, &str); 4] = [
     ("/v1/default/add", r#"{"key":"a"}"#),
     ("/v1/default/hit", r#"{"key":"a","limit":99}"#),
     ("/v1/default/take", r#"{"key":"a","limit":99}"#),
+    (
+        "/json",
+        r#"{"domain":"edge","descriptors":[{"entries":[{"key":"account"}]}]}"#,
+    ),
 ];
 const COUNT: (&str, &str) = ("/v1/default/count", r#"{"key":"a"}"#);
 
@@ -189,6 +193,7 @@ fn the_list_of_who_may_use_the_node_holds_for_all_of_the_api() {
         tokens: tokens(),
         has_check: true,
         published: Arc::default(),
+        envoy: envoy(),
     };
     let api = Api::new(options);
     let bearer = &format!("Bearer {TOKEN}");
@@ -237,6 +242,7 @@ fn a_check_wants_a_token_and_passes_headers_of_visitors() {
         tokens: tokens(),
         has_check: false,
         published: Arc::default(),
+        envoy: None,
     };
     let request = with(get("/v1/check?limit=api&key=a"), &[ours]);
     assert_eq!(

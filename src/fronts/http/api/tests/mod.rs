@@ -4,6 +4,7 @@
 
 mod access;
 mod headers;
+mod json;
 mod nonsense;
 mod openapi;
 mod verdicts;
@@ -89,6 +90,11 @@ fn shared() -> Arc<Shared> {
     Arc::new(shared)
 }
 
+/// Envoy's rate limit service, with rules and a sketch of its own.
+fn envoy() -> Option<Arc<EnvoyFront>> {
+    Some(Arc::new(crate::fronts::envoy::tests::front()))
+}
+
 /// An API over them, and a node that is made up.
 fn api_with(tokens: Tokens) -> Arc<Api> {
     let options = ApiOptions {
@@ -98,6 +104,7 @@ fn api_with(tokens: Tokens) -> Arc<Api> {
         tokens,
         has_check: true,
         published: Arc::default(),
+        envoy: envoy(),
     };
     Arc::new(Api::new(options))
 }
