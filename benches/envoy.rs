@@ -2,8 +2,8 @@
 //! from the same client.
 //!
 //! `cargo bench --bench envoy` prints Markdown. The client is one thread, which sends 5 000 requests a second over 4
-//! connections, when each is due and not when another is answered; times count from then. `RMBD_BENCH_ROUNDS` (default
-//! 7) sets the number of alternating rounds. Two CPUs are needed.
+//! connections, when each is due and not when another is answered; times count from then. `RMBD_BENCH_ROUNDS`
+//! (default 7) sets the number of alternating rounds. Two CPUs are needed.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]

@@ -1,5 +1,5 @@
-//! The part of a configuration for Envoy's rate limit service ([`EnvoyConfig`]), the files of its rules, and the sketch
-//! that counts for them.
+//! The part of a configuration for Envoy's rate limit service ([`EnvoyConfig`]), the files of its rules, and the
+//! sketch that counts for them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -160,7 +160,8 @@ pub struct EnvoyOptions {
     pub envoy: Option<String>,
 
     /// Rules of Envoy's rate limit service: a YAML file of it, or a folder of *.yaml and *.yml; the sketch `envoy`
-    /// counts for them, in a window that slides for each unit of time; SIGHUP reads them again; repeat it or use commas
+    /// counts for them, in a window that slides for each unit of time; SIGHUP reads them again; repeat it or use
+    /// commas
     #[arg(
         long,
         value_name = "DIR|FILE",

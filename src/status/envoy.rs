@@ -25,7 +25,8 @@ pub struct EnvoyStatus {
     pub envoy_unknown_domains: u64,
     /// Number of descriptors that brought their own limit.
     pub envoy_overrides: u64,
-    /// Number of descriptors whose own limit has a unit without a window here; they were decided as if it was not there.
+    /// Number of descriptors whose own limit has a unit without a window here; they were decided as if it was not
+    /// there.
     pub envoy_overrides_without_window: u64,
     /// Number of requests that were refused as they were.
     pub envoy_refused: u64,
@@ -37,11 +38,11 @@ pub struct EnvoyStatus {
     pub envoy_connections_not_allowed: u64,
     /// Number of connections that were refused for want of a place.
     pub envoy_connections_without_place: u64,
-    /// Number of descriptors of rules with `detailed_metric` whose value got no numbers of its own, since there are as
-    /// many as there may be; their rule counts them.
+    /// Number of descriptors of rules with `detailed_metric` whose value got no numbers of its own, since there are
+    /// as many as there may be; their rule counts them.
     pub envoy_values_left_out: u64,
-    /// What was asked of each rule, the first thousand in the order of the files, and of each value of those that want
-    /// it (`detailed_metric`), a thousand at most.
+    /// What was asked of each rule, the first thousand in the order of the files, and of each value of those that
+    /// want it (`detailed_metric`), a thousand at most.
     pub by_rule: Vec<EnvoyRuleStatus>,
 }
 

@@ -68,7 +68,9 @@ static_resources:
   - name: upstream
     load_assignment:
       cluster_name: upstream
-      endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: UPSTREAM } } } }] }]
+      endpoints:
+      - lb_endpoints:
+        - endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: UPSTREAM } } }
   - name: rmbd
     typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
@@ -76,7 +78,9 @@ static_resources:
         explicit_http_config: { http2_protocol_options: {} }
     load_assignment:
       cluster_name: rmbd
-      endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: IP, port_value: 8081 } } } }] }]
+      endpoints:
+      - lb_endpoints:
+        - endpoint: { address: { socket_address: { address: IP, port_value: 8081 } } }
 "#;
 
 /// A Python script that asks a node, whose address it is given, by gRPC's own library. Messages are written by hand.
@@ -131,7 +135,8 @@ assert ask(field(1, "edge") + descriptor(("other", "x"))) == ok
 refused(ann, Code.UNKNOWN, "domain must not be empty")
 refused(field(1, "edge"), Code.UNKNOWN, "descriptor list must not be empty")
 refused(field(1, "edge") + 10000 * ann, Code.INVALID_ARGUMENT, "10000 descriptors")
-refused(field(1, "edge") + field(2, field(1, field(1, "user")) + field(4, 1)), Code.INVALID_ARGUMENT, "is_negative_hits")
+negative = field(2, field(1, field(1, "user")) + field(4, 1))
+refused(field(1, "edge") + negative, Code.INVALID_ARGUMENT, "is_negative_hits")
 refused(field(1, "edge") + descriptor(("user", "x" * 1025)), Code.INVALID_ARGUMENT, "1025 bytes")
 for huge in (1 << 19, 1 << 23):
     try:

@@ -191,7 +191,8 @@ fn rules_are_taken_over_or_stay_as_they_are() {
     let write = |text: &str| fs::write(&path, text).unwrap();
     let rule = |unit: &str, limit: u32| {
         format!(
-            "domain: edge\ndescriptors:\n  - key: user\n    rate_limit: {{ unit: {unit}, requests_per_unit: {limit} }}\n"
+            "domain: edge\ndescriptors:\n  - key: user\n    rate_limit: {{ unit: {unit}, \
+             requests_per_unit: {limit} }}\n"
         )
     };
     let passes = |node: &Reloaded| take_over_json(&node.node, 0);

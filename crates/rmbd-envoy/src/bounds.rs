@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// Largest size of a request, in bytes.
 ///
-/// Requests have some hundred bytes. A descriptor may take two of them and 56 in memory, so that a request has at most
-/// some megabytes there, and one is looked at at a time.
+/// Requests have some hundred bytes. A descriptor may take two of them and 56 in memory, so that a request has at
+/// most some megabytes there, and one is looked at at a time.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 10;
 
 /// Largest number of descriptors of a request.

@@ -1,7 +1,7 @@
 //! The same messages as JSON, in the way of protobuf (<https://protobuf.dev/programming-guides/json/>).
 //!
-//! Names are in camel case, and taken as they are in protobuf, too; enumerations are their names or numbers, numbers may
-//! be texts, `null` is what is missing, and a field that is not known is an error.
+//! Names are in camel case, and taken as they are in protobuf, too; enumerations are their names or numbers, numbers
+//! may be texts, `null` is what is missing, and a field that is not known is an error.
 
 use std::fmt;
 

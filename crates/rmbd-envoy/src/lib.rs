@@ -1,7 +1,7 @@
 //! Envoy's rate limit service: its messages, its way over gRPC and over JSON, around one question.
 //!
-//! A proxy asks [`SHOULD_RATE_LIMIT`] with a domain and descriptors, and is told of each of them whether it is over its
-//! limit. Whoever implements [`Decide`] answers; nothing here knows rules or counts. [`serve`] does all between a
+//! A proxy asks [`SHOULD_RATE_LIMIT`] with a domain and descriptors, and is told of each of them whether it is over
+//! its limit. Whoever implements [`Decide`] answers; nothing here knows rules or counts. [`serve`] does all between a
 //! listener and that trait: HTTP/2, gRPC, gRPC's health service, and the bounds of what strangers may cost
 //! ([`bounds`]). [`json`] reads and writes the same messages as proto3 JSON.
 //!

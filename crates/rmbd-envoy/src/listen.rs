@@ -49,11 +49,11 @@ impl Default for Bounds {
     }
 }
 
-/// Answers on `listener` until `stop` completes. Then it accepts no more connections, gives requests that are under way
-/// a fifth of a second, and returns with every connection closed.
+/// Answers on `listener` until `stop` completes. Then it accepts no more connections, gives requests that are under
+/// way a fifth of a second, and returns with every connection closed.
 ///
-/// No client and no error of a socket ends it: what the system refuses for want of descriptors or memory is logged and
-/// tried again. A connection beyond [`Bounds::connections_max`] is closed at once.
+/// No client and no error of a socket ends it: what the system refuses for want of descriptors or memory is logged
+/// and tried again. A connection beyond [`Bounds::connections_max`] is closed at once.
 ///
 /// # Panics
 ///

@@ -25,8 +25,8 @@ impl Desk {
         }
     }
 
-    /// Asks all questions that a count decides, in their order, and puts the answers beside them. All of it is done, or
-    /// nothing.
+    /// Asks all questions that a count decides, in their order, and puts the answers beside them. All of it is done,
+    /// or nothing.
     pub(super) fn perform(
         &mut self,
         sketch: SketchIndex,

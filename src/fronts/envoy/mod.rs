@@ -1,7 +1,7 @@
 //! Envoy's rate limit service: rules, and counts of the sketch `envoy` by them.
 //!
-//! Each descriptor of a request is asked for itself: it meets a rule, or brings a limit, and takes its hits of a window
-//! that slides, as long as the limit's unit. What is over its limit consumes nothing. The key is that of
+//! Each descriptor of a request is asked for itself: it meets a rule, or brings a limit, and takes its hits of a
+//! window that slides, as long as the limit's unit. What is over its limit consumes nothing. The key is that of
 //! [`counter_key`], which clients of other protocols can ask, too.
 //!
 //! gRPC and JSON are the work of `rmbd-envoy`; how rules are read and met is that of `rmbd-rules`.

@@ -49,8 +49,8 @@ pub(super) struct Limited<'b> {
     pub(super) key: Range<usize>,
     /// How much it takes.
     pub(super) hits: u64,
-    /// What it asks the session for; `None` where its hits are more than the limit in any case, and more than is taken
-    /// at once.
+    /// What it asks the session for; `None` where its hits are more than the limit in any case, and more than is
+    /// taken at once.
     weight: Option<Allowed>,
     requests: u32,
     unit: RuleUnit,

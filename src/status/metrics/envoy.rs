@@ -1,5 +1,5 @@
-//! The families of Envoy's rate limit service. Names of rules come from their files; values of requests are labels only
-//! where a rule asks for that, a bounded number of them.
+//! The families of Envoy's rate limit service. Names of rules come from their files; values of requests are labels
+//! only where a rule asks for that, a bounded number of them.
 
 use std::fmt;
 

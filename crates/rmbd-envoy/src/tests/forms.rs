@@ -9,11 +9,16 @@ use super::*;
 const REQUEST: &str = "0a0465646765121b0a0b0a04757365721203616e6e0a0c0a047061746812042f613d6212130a060a0475736572120508\
                        ac0210071a00200112091a07088080808080201803";
 const REQUEST_JSON: &str = r#"{"domain": "edge", "descriptors": [{"entries": [{"key": "user", "value": "ann"},
-    {"key": "path", "value": "/a=b"}]}, {"entries": [{"key": "user"}], "limit": {"requestsPerUnit": 300, "unit": "WEEK"},
-    "hitsAddend": "0", "isNegativeHits": true}, {"hitsAddend": "1099511627776"}], "hitsAddend": 3}"#;
+    {"key": "path", "value": "/a=b"}]}, {"entries": [{"key": "user"}], "limit": {"requestsPerUnit": 300,
+    "unit": "WEEK"}, "hitsAddend": "0", "isNegativeHits": true}, {"hitsAddend": "1099511627776"}], "hitsAddend": 3}"#;
 const RESPONSE: &str = "0802121c0801120e080510021a087065722d7573657218ffffffff0f2202083c1212080212040801100422080825\
                         1080cab5ee0112020801";
-const RESPONSE_JSON: &str = r#"{"overallCode":"OVER_LIMIT","statuses":[{"code":"OK","currentLimit":{"requestsPerUnit":5,"unit":"MINUTE","name":"per-user"},"limitRemaining":4294967295,"durationUntilReset":"60s"},{"code":"OVER_LIMIT","currentLimit":{"requestsPerUnit":1,"unit":"DAY"},"durationUntilReset":"37.500s"},{"code":"OK"}]}"#;
+const RESPONSE_JSON: &str = concat!(
+    r#"{"overallCode":"OVER_LIMIT","statuses":[{"code":"OK","currentLimit":{"requestsPerUnit":5,"#,
+    r#""unit":"MINUTE","name":"per-user"},"limitRemaining":4294967295,"durationUntilReset":"60s"},"#,
+    r#"{"code":"OVER_LIMIT","currentLimit":{"requestsPerUnit":1,"unit":"DAY"},"#,
+    r#""durationUntilReset":"37.500s"},{"code":"OK"}]}"#,
+);
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();

@@ -87,7 +87,9 @@ fn verdicts_are_those_of_exact_counts() {
         let told = ask(&front, &request).unwrap();
         let mut any_is_over = false;
         for (one, status) in all.iter().zip(&told.statuses) {
-            let hits = one.hits.unwrap_or(request.hits_addend.max(1).into());
+            let hits = one
+                .hits
+                .unwrap_or_else(|| request.hits_addend.max(1).into());
             let (is_over, left) = oracle.ask(one, hits);
             let case = format!("round {round}: {one:?}, {hits} hits: {status:?}");
             assert_eq!(status.is_over(), is_over, "{case}");
