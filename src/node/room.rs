@@ -20,8 +20,9 @@ const FILES_OF_SNAPSHOTS: u64 = 6;
 /// Number of files to spare: connections over HTTP, looking names up, reading `/proc`.
 const FILES_TO_SPARE: u64 = 16;
 
-/// Number of threads beside the data threads: control, HTTP, one that looks names up, one that writes the log.
-const OTHER_THREADS: u64 = 4;
+/// Number of threads beside the data threads: control, HTTP, one that looks names up, one that writes the log, and one
+/// that writes the ready line.
+const OTHER_THREADS: u64 = 5;
 /// Bytes that `std` gives a thread as its stack, with its guard and the stack for signal handlers.
 const STACK_BYTES: u64 = (2 << 20) + (128 << 10);
 /// Bytes of a ring, and of the receive buffers that the kernel is given.
@@ -33,9 +34,11 @@ const HEAP_BLOCKS_A_THREAD: u64 = 16;
 const HEAP_BLOCK_BYTES: usize = 1 << 20;
 /// Bytes that a data thread allocates for each sketch: what its batch absorbs, and its pipeline.
 const BATCH_BYTES: usize = 100 << 10;
+/// Bytes that a session has beside its batches: the keys of hits that wait for their verdicts.
+const SESSION_BYTES: usize = 80 << 10;
 /// Number of blocks that the node allocates beside cells: tables of clients, peers and slices, the queue of rare
-/// messages, HTTP, members, and datagrams under way.
-const HEAP_BLOCKS_OF_NODE: u64 = 64;
+/// messages, HTTP, members, rules, and datagrams under way.
+const HEAP_BLOCKS_OF_NODE: u64 = 72;
 /// Bytes to spare, for stacks of threads that come and go, and what is mapped in them.
 const MAPPED_TO_SPARE_BYTES: u64 = 32 << 20;
 
@@ -110,12 +113,13 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
     // The thread of HTTP has a batch for each, too; Envoy, HAProxy and clients of Redis's protocol have batches of
     // their own.
     let has_spoe = config.spoe.is_some();
-    let batches = 2 + usize::from(has_spoe) + (threads << u32::from(config.resp.address.is_some()));
-    let of_sketches = sketches.len() * batches * BATCH_BYTES;
+    let sessions =
+        2 + usize::from(has_spoe) + (threads << u32::from(config.resp.address.is_some()));
+    let of_sessions = sessions * (sketches.len() * BATCH_BYTES + SESSION_BYTES);
     let of_resp = threads * heap_bytes_of_resp(&config.resp);
     let of_spoe = usize::from(has_spoe) * CONNECTIONS_MAX * CONNECTION_BYTES_MAX;
-    let of_sketches = (of_sketches + of_resp + of_spoe).div_ceil(HEAP_BLOCK_BYTES);
-    let blocks = HEAP_BLOCKS_OF_NODE + threads as u64 * HEAP_BLOCKS_A_THREAD + of_sketches as u64;
+    let of_fronts = (of_sessions + of_resp + of_spoe).div_ceil(HEAP_BLOCK_BYTES);
+    let blocks = HEAP_BLOCKS_OF_NODE + threads as u64 * HEAP_BLOCKS_A_THREAD + of_fronts as u64;
     let denied = DeniedBook::memory_bytes(threads, config.limits.len());
     tables
         .chain([denied])
