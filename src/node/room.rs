@@ -38,9 +38,9 @@ const BATCH_BYTES: usize = 100 << 10;
 const SESSION_BYTES: usize = 80 << 10;
 /// Number of blocks that the node allocates beside cells: tables of clients, peers and slices, the queue of rare
 /// messages, HTTP, members, rules, and datagrams under way.
-const HEAP_BLOCKS_OF_NODE: u64 = 72;
+const HEAP_BLOCKS_OF_NODE: u64 = 96;
 /// Bytes to spare, for stacks of threads that come and go, and what is mapped in them.
-const MAPPED_TO_SPARE_BYTES: u64 = 32 << 20;
+const MAPPED_TO_SPARE_BYTES: u64 = 48 << 20;
 
 /// Checks the limits for a node of this many data threads on this back end.
 ///
