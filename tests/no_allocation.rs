@@ -121,21 +121,20 @@ fn every_kind_of_request(client: &UdpSocket, boot: Boot, sender: u64, round: u64
         writer.info().unwrap();
         writer.hit(b"limited", 1, 10, 0).unwrap();
         writer.bounds(b"limited").unwrap();
-        let key = round.to_le_bytes();
+        let key = round.to_string();
         while writer
-            .add(&key, round)
-            .and_then(|()| writer.count(&key))
+            .add(key.as_bytes(), round)
+            .and_then(|()| writer.count(key.as_bytes()))
             .is_ok()
         {}
         client.send(writer.finish()).unwrap();
     }
     writer.start(&Header::default()).unwrap();
     writer.top(0, 0, 10).unwrap();
+    client.send(writer.finish()).unwrap();
+    writer.start(&Header::default()).unwrap();
     // Denied hits: of a key that comes again and again, and of others.
-    for key in [
-        &b"limited"[..],
-        &[sender, round].map(u64::to_le_bytes).concat(),
-    ] {
+    for key in [&b"limited"[..], format!("{sender} {round}").as_bytes()] {
         writer.hit_by_name(b"door", key, 1).unwrap();
     }
     client.send(writer.finish()).unwrap();
@@ -166,7 +165,7 @@ fn cookie(client: &UdpSocket) -> Vec<u8> {
 
 /// Sends adds and counts (alone, packed and in trains), rows, orders, acks, and nonsense.
 fn every_kind_of_message(client: &UdpSocket, round: u64) {
-    let key = round.to_le_bytes();
+    let key = round.to_string().into_bytes();
     let packed = [encode_add(&key), encode_count(&key)].concat().repeat(4);
     let mut row = Vec::new();
     encode_sync(0, &[round; 100], Dialect::Native, &mut row);
@@ -271,10 +270,20 @@ fn data_threads_allocate_nothing_after_the_start() {
         let mut connections: Vec<TcpStream> = (0..8)
             .map(|_| TcpStream::connect(node.resp_addr().unwrap()).unwrap())
             .collect();
-        // Buffers grow to what a connection needs.
-        for round in (0..200).step_by(8) {
-            let all = connections.iter_mut();
-            all.for_each(|connection| every_kind_of_command(connection, round));
+        // Buffers grow to what a connection needs, of which lists with all their names are a part.
+        for _ in 0..8 {
+            let before = OF_DATA_THREADS.load(Relaxed);
+            for round in (0..200).step_by(8) {
+                for (sender, client) in clients.iter().enumerate() {
+                    every_kind_of_request(client, boot, sender as u64, round, &cookie);
+                    every_kind_of_message(client, round);
+                }
+                let all = connections.iter_mut();
+                all.for_each(|connection| every_kind_of_command(connection, round));
+            }
+            if OF_DATA_THREADS.load(Relaxed) == before {
+                break;
+            }
         }
         let before = OF_DATA_THREADS.load(Relaxed);
         for round in 0..200 {

@@ -153,7 +153,8 @@ fn haproxy_is_served_without_http() {
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
     assert!(line.contains(" http=off "), "{line}");
-    let address = line.trim_end().split(" spoe=").nth(1).unwrap();
+    let mut words = line.split_whitespace();
+    let address = words.find_map(|word| word.strip_prefix("spoe=")).unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let args = [("key", Arg::from("k")), ("limit", 1.into())];
