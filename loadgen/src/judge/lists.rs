@@ -4,10 +4,11 @@
 //! nothing while sending, and memory by the number of keys, of which there may be [`KEYS_MAX`].
 
 use std::collections::HashMap;
-use std::thread;
 
 use rmbd_client::Top;
+use rmbd_proto::SketchName;
 
+use super::replay::replay;
 use crate::output::{exact, share};
 use crate::plan::{Load, Script};
 use crate::record::{Check, ListFigures, Outcome};
@@ -21,6 +22,8 @@ const KEYS_MAX: u64 = 1 << 22;
 /// All keys that were sent, with the weight of each.
 #[derive(Debug, Default)]
 pub(crate) struct SentKeys {
+    /// The sketch that they were sent to: the loads of a run all have the same one.
+    sketch: SketchName,
     weights: HashMap<Vec<u8>, u64>,
     /// Some of what was sent did not arrive, or nobody knows.
     are_some_lost: bool,
@@ -40,25 +43,9 @@ impl Replayed {
         if distinct > KEYS_MAX {
             return None;
         }
-        let parts: Vec<Vec<u64>> = thread::scope(|scope| {
-            let handles: Vec<_> = scripted
-                .iter()
-                .enumerate()
-                .map(|(part, &messages)| {
-                    let script = Script::new(load, part);
-                    scope.spawn(move || replay(distinct as usize, script, messages))
-                })
-                .collect();
-            let parts = handles.into_iter().map(|handle| handle.join());
-            parts.map(|part| part.unwrap_or_default()).collect()
-        });
-        let mut all = vec![0; distinct as usize];
-        for part in parts {
-            for (sum, times) in all.iter_mut().zip(part) {
-                *sum += times;
-            }
-        }
-        Some(Self(all))
+        let places = distinct as usize;
+        let count = |script, messages| times_of_all(places, script, messages);
+        Some(Self(replay(load, scripted, places, count)))
     }
 
     /// How often the key with a number was added.
@@ -68,8 +55,9 @@ impl Replayed {
     }
 }
 
-fn replay(distinct: usize, mut script: Script, messages: u64) -> Vec<u64> {
-    let mut times = vec![0; distinct];
+/// How often the next `messages` messages add each of so many keys.
+fn times_of_all(keys: usize, mut script: Script, messages: u64) -> Vec<u64> {
+    let mut times = vec![0; keys];
     for _ in 0..messages {
         let (kind, number) = script.next_number();
         if kind.adds()
@@ -82,17 +70,23 @@ fn replay(distinct: usize, mut script: Script, messages: u64) -> Vec<u64> {
 }
 
 impl SentKeys {
-    /// Nothing was sent yet, to servers that have this weight in the sketch, if they tell.
-    pub(crate) fn to_servers(weight_before: Option<u64>) -> Self {
+    /// Nothing was sent yet to a sketch, in which servers have this weight, if they tell.
+    pub(crate) fn to_sketch(sketch: &SketchName, weight_before: Option<u64>) -> Self {
         let unjudged = match weight_before {
             Some(0) => None,
             Some(_) => Some("the sketch was not empty before the run".to_owned()),
             None => Some("the server does not say what was in the sketch before".to_owned()),
         };
         Self {
+            sketch: sketch.clone(),
             unjudged,
             ..Self::default()
         }
+    }
+
+    /// The sketch that they were sent to.
+    pub(crate) fn sketch(&self) -> &SketchName {
+        &self.sketch
     }
 
     /// Enters what a phase sent. `replayed` is `None` where it had too many keys, `lost` the number of its adds that
@@ -278,7 +272,7 @@ mod tests {
 
     /// Keys `a`, `b` and so on that came so often.
     fn sent(weights: &[u64]) -> SentKeys {
-        let mut sent = SentKeys::to_servers(Some(0));
+        let mut sent = SentKeys::to_sketch(&SketchName::default(), Some(0));
         for (name, &weight) in (b'a'..).zip(weights) {
             sent.weights.insert(vec![name], weight);
         }
@@ -344,10 +338,10 @@ mod tests {
     #[test]
     fn what_cannot_be_judged_is_said() {
         for (weight, expected) in [(None, "does not say"), (Some(7), "not empty")] {
-            let sent = SentKeys::to_servers(weight);
+            let sent = SentKeys::to_sketch(&SketchName::default(), weight);
             assert!(sent.why_not().unwrap().contains(expected));
         }
-        let mut sent = SentKeys::to_servers(Some(0));
+        let mut sent = SentKeys::to_sketch(&SketchName::default(), Some(0));
         let adds = load("add", "uniform:3");
         sent.enter(&adds, Replayed::of(&adds, &[30]).as_ref(), Some(0));
         assert!(sent.why_not().is_none() && !sent.are_some_lost);

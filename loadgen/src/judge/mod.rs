@@ -8,6 +8,7 @@ mod ledger;
 mod lists;
 mod notes;
 mod once;
+mod replay;
 mod sliding;
 mod truth;
 mod windows;

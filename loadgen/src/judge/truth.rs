@@ -8,13 +8,13 @@
 //! plus what was sent. That is the truth of the comparison.
 
 use std::collections::HashMap;
-use std::thread;
 
 use rand::rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rmbd_client::Count;
 
 use super::lists::Replayed;
+use super::replay::replay;
 use crate::plan::{Load, Script};
 use crate::record::Truth;
 use crate::server::ServerUnderLoad;
@@ -104,21 +104,10 @@ impl Sample {
     /// Runs the scripts again, as far as `scripted[part]` messages of each, where there are too many keys to count all.
     pub(crate) fn replay(&mut self, load: &Load, scripted: &[u64]) {
         let numbers = &self.numbers;
-        let parts: Vec<Vec<u64>> = thread::scope(|scope| {
-            let handles: Vec<_> = scripted
-                .iter()
-                .enumerate()
-                .map(|(part, &messages)| {
-                    scope.spawn(move || replay(numbers, Script::new(load, part), messages))
-                })
-                .collect();
-            let parts = handles.into_iter().map(|handle| handle.join());
-            parts.map(|part| part.unwrap_or_default()).collect()
-        });
-        for part in parts {
-            for (sum, times) in self.added.iter_mut().zip(part) {
-                *sum += times * u64::from(load.weight);
-            }
+        let count = |script, messages| times_of(numbers, script, messages);
+        let times = replay(load, scripted, numbers.len(), count);
+        for (sum, times) in self.added.iter_mut().zip(times) {
+            *sum += times * u64::from(load.weight);
         }
     }
 
@@ -131,7 +120,7 @@ impl Sample {
 }
 
 /// How often the next `messages` messages add each of `numbers`, which ascend.
-fn replay(numbers: &[u64], mut script: Script, messages: u64) -> Vec<u64> {
+fn times_of(numbers: &[u64], mut script: Script, messages: u64) -> Vec<u64> {
     // Most messages are for keys outside of the sample, which a small bitmap shows.
     let mut seen = [0u64; 1 << 10];
     let bit = |number: u64| {

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use rmbd::status::Status;
 use rmbd_client::Top;
 use rmbd_io::cpu;
-use rmbd_proto::SketchName;
 
 pub use self::event::Event;
 use self::phase::PhaseEnd;
@@ -125,7 +124,6 @@ impl Session {
             samples: Vec::new(),
             sampled: Vec::new(),
             sent_keys: None,
-            listed: SketchName::default(),
             findings: Findings::of_servers(
                 servers.are_here(),
                 servers.number(),
@@ -177,8 +175,6 @@ struct Runner<'a> {
     sampled: Vec<Load>,
     /// All keys that were sent, where lists are judged.
     sent_keys: Option<SentKeys>,
-    /// Their sketch: the loads of a run all have the same one.
-    listed: SketchName,
     findings: Findings,
     ended_early: Option<String>,
 }
@@ -206,10 +202,10 @@ impl Runner<'_> {
                 if sample.is_some() || self.sent_keys.is_some() {
                     (self.observe)(Event::Doing("telling what was sent of each checked key"));
                 }
-                let judges = self.sent_keys.as_ref();
-                let judges = judges.is_some_and(|sent| sent.why_not().is_none());
-                let replayed = judges.then(|| Replayed::of(load, &scripted)).flatten();
-                if let (true, Some(sent)) = (judges, &mut self.sent_keys) {
+                let sent = self.sent_keys.as_mut();
+                let sent = sent.filter(|sent| sent.why_not().is_none());
+                let replayed = sent.as_ref().and_then(|_| Replayed::of(load, &scripted));
+                if let Some(sent) = sent {
                     sent.enter(load, replayed.as_ref(), accounts.lost());
                     if restarted {
                         sent.unjudged("the server was started again");
@@ -284,8 +280,7 @@ impl Runner<'_> {
         });
         let before: Option<Vec<u64>> = weights.collect();
         let before = before.and_then(|all| all.into_iter().max());
-        self.sent_keys = Some(SentKeys::to_servers(before));
-        self.listed = load.sketch.clone();
+        self.sent_keys = Some(SentKeys::to_sketch(&load.sketch, before));
     }
 
     /// Compares the lists of all servers, when they have in them all that was sent.
@@ -296,7 +291,7 @@ impl Runner<'_> {
         (self.observe)(Event::Doing("comparing lists of the largest keys"));
         let mut lists = Vec::new();
         for server in self.servers.iter() {
-            match list_with_all(server, &self.listed, sent.total_weight()) {
+            match list_with_all(server, sent) {
                 Ok(top) => lists.push(sent.compare(server.name(), &top)),
                 Err(why) => {
                     sent.unjudged(&format!("no list of {}: {why}", server.name()));
@@ -382,14 +377,11 @@ impl Runner<'_> {
 }
 
 /// A server's list, when its N is that of all that was sent, or after some seconds: others may have lost some.
-fn list_with_all(
-    server: &ServerUnderLoad,
-    sketch: &SketchName,
-    total_weight: u64,
-) -> Result<Top, String> {
+fn list_with_all(server: &ServerUnderLoad, sent: &SentKeys) -> Result<Top, String> {
+    let total_weight = sent.total_weight();
     let deadline = Instant::now() + LISTED_WITHIN;
     loop {
-        let top = server.top(sketch, LISTED_KEYS)?;
+        let top = server.top(sent.sketch(), LISTED_KEYS)?;
         if top.total_weight >= total_weight || Instant::now() >= deadline {
             return Ok(top);
         }
