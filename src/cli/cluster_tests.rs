@@ -253,14 +253,7 @@ fn keygen(words: &[&str]) -> (Result<Done, CliError>, String) {
     let words = ["rmbd", "keygen"].iter().chain(words);
     let command = Cli::try_parse_from(words).unwrap().command.unwrap();
     let mut output = Vec::new();
-    let streams = Streams {
-        input: BufReader::new(Box::new(io::empty())),
-        input_waits: Box::new(|| false),
-        output: Box::new(&mut output),
-        notes: Box::new(io::sink()),
-        shows_progress: false,
-        is_terminal: false,
-    };
+    let streams = Streams::to(&mut output);
     let result = run(&command, streams);
     (result, String::from_utf8(output).unwrap())
 }

@@ -242,14 +242,7 @@ fn every_document_names_a_key_so_that_it_can_be_told_from_all_others() {
         let words = words.map(OsString::from).into_iter();
         let words = words.chain([OsString::from_vec(key.to_vec())]);
         let (mut output, command) = (Vec::new(), Cli::try_parse_from(words).unwrap());
-        let streams = Streams {
-            input: BufReader::new(Box::new(io::empty())),
-            input_waits: Box::new(|| false),
-            output: Box::new(&mut output),
-            notes: Box::new(io::sink()),
-            shows_progress: false,
-            is_terminal: false,
-        };
+        let streams = Streams::to(&mut output);
         run(&command.command.unwrap(), streams).unwrap();
         serde_json::from_slice(&output).unwrap()
     });

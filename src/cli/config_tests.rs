@@ -51,14 +51,7 @@ impl Written {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         let command = read(&words, |cli: Cli| Ok(cli.command.unwrap())).unwrap();
         let mut output = Vec::new();
-        let streams = Streams {
-            input: BufReader::new(Box::new(io::empty())),
-            input_waits: Box::new(|| false),
-            output: Box::new(&mut output),
-            notes: Box::new(io::sink()),
-            shows_progress: false,
-            is_terminal: false,
-        };
+        let streams = Streams::to(&mut output);
         run(&command, streams).unwrap();
         String::from_utf8(output).unwrap().replace(path, "FILE")
     }

@@ -300,6 +300,21 @@ pub struct Streams<'s> {
     pub is_terminal: bool,
 }
 
+#[cfg(test)]
+impl<'s> Streams<'s> {
+    /// Nothing comes in, and results go here.
+    pub(crate) fn to(output: &'s mut Vec<u8>) -> Self {
+        Self {
+            input: BufReader::new(Box::new(io::empty())),
+            input_waits: Box::new(|| false),
+            output: Box::new(output),
+            notes: Box::new(io::sink()),
+            shows_progress: false,
+            is_terminal: false,
+        }
+    }
+}
+
 /// How a successful command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {

@@ -4,5 +4,6 @@
 pub(crate) mod datagrams;
 pub(crate) mod envoy;
 pub mod http;
+mod own_session;
 pub(crate) mod resp;
 pub(crate) mod spoe;

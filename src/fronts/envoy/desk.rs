@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::question::{Asked, Question};
-use crate::engine::{Admitted, Answer, LimitParts, Refusal, Session};
+use crate::engine::{Admitted, Answer, LimitParts, Refusal};
+use crate::fronts::own_session::OwnSession;
 use crate::shared::Shared;
 use crate::status::{PublishedTally, Tally};
 use rmbd_envoy::Undecided;
@@ -11,17 +12,13 @@ use rmbd_store::SketchIndex;
 
 /// The session of the rate limit service, and what it has done.
 pub(super) struct Desk {
-    pub(super) session: Session<usize>,
-    tally: Tally,
-    published: Arc<PublishedTally>,
+    pub(super) own: OwnSession<usize>,
 }
 
 impl Desk {
     pub(super) fn new(shared: &Shared, published: Arc<PublishedTally>) -> Self {
         Self {
-            session: Session::sharing(Arc::clone(shared.engine())),
-            tally: Tally::default(),
-            published,
+            own: OwnSession::new(shared, published),
         }
     }
 
@@ -37,12 +34,14 @@ impl Desk {
         } = asked;
         let hits = questions.iter().filter_map(Question::taken);
         let hits = hits.fold(0, u64::saturating_add);
-        self.session
+        self.own
+            .session
             .provide(sketch, hits, || hits)
             .map_err(undecided)?;
         let outcome = self.ask_all(sketch, questions, keys);
         // Answers of those that were asked come in any case, so that none waits for the next request.
-        self.session
+        self.own
+            .session
             .finish(&mut |at, told| tell(questions, at, told));
         outcome.map_err(undecided)
     }
@@ -62,21 +61,19 @@ impl Desk {
             // One part fits.
             let _ = parts.push(part);
             let mut answer = |at, told| tell(questions, at, told);
-            (self.session).limits(Admitted::to(sketch), &parts, true, at, &mut answer)?;
+            (self.own.session).limits(Admitted::to(sketch), &parts, true, at, &mut answer)?;
         }
         Ok(())
     }
 
     /// Shows everybody what was added.
     pub(super) fn finish(&mut self) {
-        self.session.finish(&mut |_, _| {});
+        self.own.session.finish(&mut |_, _| {});
     }
 
     /// Counts something.
     pub(super) fn note(&mut self, count: impl FnOnce(&mut Tally)) {
-        count(&mut self.tally);
-        self.tally.take_over(self.session.tally());
-        self.published.publish(&self.tally);
+        self.own.note(count);
     }
 }
 

@@ -132,7 +132,7 @@ impl EnvoyFront {
         let reader = Reader {
             engine: self.shared().engine(),
             sketch: self.sketch,
-            session: &desk.session,
+            session: &desk.own.session,
             now,
         };
         let mut asked = reader.read(&book, request)?;

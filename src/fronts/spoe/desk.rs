@@ -4,24 +4,21 @@ use std::sync::Arc;
 
 use super::question::{Limit, Problem, Question, Terms, shown};
 use crate::config::span_text;
-use crate::engine::{Admitted, Answer, LimitPart, LimitParts, LimitsAnswer, Refusal, Session};
+use crate::engine::{Admitted, Answer, LimitPart, LimitParts, LimitsAnswer, Refusal};
+use crate::fronts::own_session::OwnSession;
 use crate::shared::Shared;
 use crate::status::{PublishedTally, Tally};
 use rmbd_store::{Reading, SketchIndex};
 
 /// The session of HAProxy, and what it has done.
 pub(super) struct Desk {
-    session: Session<()>,
-    tally: Tally,
-    published: Arc<PublishedTally>,
+    own: OwnSession<()>,
 }
 
 impl Desk {
     pub(super) fn new(shared: &Shared, published: Arc<PublishedTally>) -> Self {
         Self {
-            session: Session::sharing(Arc::clone(shared.engine())),
-            tally: Tally::default(),
-            published,
+            own: OwnSession::new(shared, published),
         }
     }
 
@@ -37,7 +34,7 @@ impl Desk {
             Limit::Named(name) => self.check(shared, name, question, &mut answer),
             Limit::Inline(terms) => self.keep(shared, &terms, question, &mut answer),
         };
-        self.session.finish(&mut answer);
+        self.own.session.finish(&mut answer);
         outcome?;
         match told {
             Some(Answer::Limits(told) | Answer::NamedLimit(told)) => Ok(told),
@@ -62,7 +59,7 @@ impl Desk {
         let (named, admitted) = ((name, &*question.key), Admitted::to(rule.sketch));
         let weight = question.weight;
         let asked =
-            (self.session).hit_by_name(admitted, named, weight, || shared.now(), (), answer);
+            (self.own.session).hit_by_name(admitted, named, weight, || shared.now(), (), answer);
         asked.map_err(Problem::of)
     }
 
@@ -84,7 +81,10 @@ impl Desk {
         let sketch = found.ok_or_else(unknown)?;
         self.provide(sketch, question.weight)?;
         let now = || shared.now();
-        let window = self.session.window(sketch, window_ms, Reading::Smooth, now);
+        let window = self
+            .own
+            .session
+            .window(sketch, window_ms, Reading::Smooth, now);
         let window = window.map_err(|refusal| match refusal {
             Refusal::UnknownWindow => {
                 let window = span_text(window_ms);
@@ -97,26 +97,28 @@ impl Desk {
         let _ = parts.push(LimitPart {
             sketch,
             key: &question.key,
-            weight: self.session.weigh(question.weight).map_err(Problem::of)?,
+            weight: self
+                .own
+                .session
+                .weigh(question.weight)
+                .map_err(Problem::of)?,
             limit,
             window,
             credit: 0,
         });
-        let asked = (self.session).limits(Admitted::to(sketch), &parts, takes, (), answer);
+        let asked = (self.own.session).limits(Admitted::to(sketch), &parts, takes, (), answer);
         asked.map_err(Problem::of)
     }
 
     /// Makes sure that so much may be added.
     fn provide(&mut self, sketch: SketchIndex, weight: u64) -> Result<(), Problem> {
-        self.session.weigh(weight).map_err(Problem::of)?;
-        let provided = self.session.provide(sketch, weight, || weight);
+        self.own.session.weigh(weight).map_err(Problem::of)?;
+        let provided = self.own.session.provide(sketch, weight, || weight);
         provided.map_err(Problem::of)
     }
 
     /// Counts what happened.
     pub(super) fn note(&mut self, count: impl FnOnce(&mut Tally)) {
-        count(&mut self.tally);
-        self.tally.take_over(self.session.tally());
-        self.published.publish(&self.tally);
+        self.own.note(count);
     }
 }

@@ -5,25 +5,22 @@ use std::time::Duration;
 
 use super::problem::Problem;
 use super::question::{Operation, Question};
-use crate::engine::{Admitted, Answer, Refusal, Session};
+use crate::engine::{Admitted, Answer, Refusal};
+use crate::fronts::own_session::OwnSession;
 use crate::shared::Shared;
 use crate::status::{PublishedTally, Tally};
 use rmbd_store::SketchIndex;
 
 /// The session of HTTP, and what it has done.
 pub(super) struct Desk {
-    pub(super) session: Session<usize>,
-    tally: Tally,
-    published: Arc<PublishedTally>,
+    pub(super) own: OwnSession<usize>,
     answers: Vec<Option<Answer>>,
 }
 
 impl Desk {
     pub(super) fn new(shared: &Shared, published: Arc<PublishedTally>) -> Self {
         Self {
-            session: Session::sharing(Arc::clone(shared.engine())),
-            tally: Tally::default(),
-            published,
+            own: OwnSession::new(shared, published),
             answers: Vec::new(),
         }
     }
@@ -57,7 +54,7 @@ impl Desk {
             }
         }
         sums.into_iter()
-            .try_for_each(|(sketch, sum)| self.session.provide(sketch, sum, || sum))
+            .try_for_each(|(sketch, sum)| self.own.session.provide(sketch, sum, || sum))
     }
 
     fn ask_all(
@@ -67,7 +64,7 @@ impl Desk {
         questions: &[Question<'_>],
         now: Duration,
     ) -> Result<(), Refusal> {
-        let (session, answers) = (&mut self.session, &mut self.answers);
+        let (session, answers) = (&mut self.own.session, &mut self.answers);
         let mut answer = |at: usize, told: Answer| {
             if let Some(place) = answers.get_mut(at) {
                 *place = Some(told);
@@ -101,7 +98,7 @@ impl Desk {
     /// Answers what waits, and shows everybody what was added.
     pub(super) fn finish(&mut self) {
         let answers = &mut self.answers;
-        self.session.finish(&mut |at, told| {
+        self.own.session.finish(&mut |at, told| {
             if let Some(place) = answers.get_mut(at) {
                 *place = Some(told);
             }
@@ -110,13 +107,11 @@ impl Desk {
 
     #[cfg(test)]
     pub(super) fn published(&self) -> &Arc<PublishedTally> {
-        &self.published
+        self.own.published()
     }
 
     /// Counts a request.
     pub(super) fn note(&mut self, count: impl FnOnce(&mut Tally)) {
-        count(&mut self.tally);
-        self.tally.take_over(self.session.tally());
-        self.published.publish(&self.tally);
+        self.own.note(count);
     }
 }

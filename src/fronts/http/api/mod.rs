@@ -249,7 +249,7 @@ impl Api {
         let desk = desk.as_mut().ok_or_else(ending)?;
         let reader = Reader {
             engine,
-            session: &desk.session,
+            session: &desk.own.session,
             limits: &limits,
             operation,
             sketch,
@@ -279,7 +279,7 @@ impl Api {
         let sketch = rmbd_store::SketchIndex::DEFAULT;
         let reader = Reader {
             engine,
-            session: &desk.session,
+            session: &desk.own.session,
             limits: &limits,
             operation: Operation::Hit,
             sketch,
