@@ -34,6 +34,7 @@ use tonic_prost::ProstCodec;
 
 use support::command_line::{is_dry, rounds};
 use support::figures::{median_min_max, quantile_us};
+use support::servers::{in_turn, on_a_thread};
 
 mod support;
 
@@ -59,19 +60,14 @@ fn main() {
         ("bare tonic service", start_bare()),
         ("node", node.envoy_addr().unwrap()),
     ];
-    let mut results = servers.map(|(name, address)| (name, address, Vec::new()));
-    for number in 0..rounds {
-        for (_, address, results) in &mut results {
-            results.push(round(*address, number as u64));
-        }
-    }
+    let results = in_turn(servers, rounds, round);
     println!(
         "### ShouldRateLimit, {REQUESTS_PER_SECOND} requests/s over {CONNECTIONS} connections, one thread each for \
          server and client\n"
     );
     println!("| server | p50 us, median [min-max] of {rounds} | p99 us, median [min-max] |");
     println!("|---|---|---|");
-    for (name, _, results) in &results {
+    for (name, results) in &results {
         let [p50, p99] = [0.5, 0.99].map(|quantile| of_rounds(results, quantile));
         println!(
             "| {name} | {} | {} |",
@@ -81,8 +77,8 @@ fn main() {
     }
     let [bare, ours] = &results;
     let ratios = [0.5, 0.99].map(|quantile| {
-        let pairs = of_rounds(&ours.2, quantile).into_iter();
-        let ratios = pairs.zip(of_rounds(&bare.2, quantile));
+        let pairs = of_rounds(&ours.1, quantile).into_iter();
+        let ratios = pairs.zip(of_rounds(&bare.1, quantile));
         median_min_max(
             &ratios.map(|(ours, bare)| ours / bare).collect::<Vec<_>>(),
             2,
@@ -116,22 +112,11 @@ fn start_node() -> Node {
 
 /// Starts a service that does nothing but read and write messages, on a thread of its own.
 fn start_bare() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            let server = Server::builder().serve_with_incoming(BareServer, incoming);
-            server.await.unwrap();
-        });
-    });
-    address
+    on_a_thread(async |listener| {
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let server = Server::builder().serve_with_incoming(BareServer, incoming);
+        server.await.unwrap();
+    })
 }
 
 /// Always says that a request is well.

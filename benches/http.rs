@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 
 use support::command_line::{is_dry, rounds};
 use support::figures::{median, median_min_max, quantile_us};
+use support::servers::{in_turn, on_a_thread};
 
 mod support;
 
@@ -83,18 +84,13 @@ fn main() {
         ("bare handler", start_bare()),
         ("node", node.http_addr().unwrap()),
     ];
-    let mut results = servers.map(|(name, address)| (name, address, Vec::new()));
-    for number in 0..rounds {
-        for (_, address, results) in &mut results {
-            results.push(round(*address, number as u64));
-        }
-    }
+    let results = in_turn(servers, rounds, round);
     println!(
         "### POST /v1/default/hit, {CONNECTIONS} connections, one thread each for server and client\n"
     );
     println!("| server | requests/s, median [min-max] of {rounds} | p50 us | p99 us |");
     println!("|---|---|---|---|");
-    for (name, _, results) in &results {
+    for (name, results) in &results {
         let rates: Vec<f64> = results.iter().map(|it| it.requests_per_second).collect();
         let quantile = |quantile| {
             let all = results.iter().map(|it| quantile_us(&it.times, quantile));
@@ -108,7 +104,7 @@ fn main() {
         );
     }
     let [bare, ours] = &results;
-    let pairs = bare.2.iter().zip(&ours.2);
+    let pairs = bare.1.iter().zip(&ours.1);
     let ratios: Vec<f64> = pairs
         .map(|(bare, ours)| ours.requests_per_second / bare.requests_per_second)
         .collect();
@@ -120,22 +116,11 @@ fn main() {
 
 /// Starts a server that does nothing but read and write JSON, on a thread of its own.
 fn start_bare() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
-            let router = Router::new().route("/v1/{sketch}/hit", post(bare));
-            axum::serve(listener, router).await.unwrap();
-        });
-    });
-    address
+    on_a_thread(async |listener| {
+        let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
+        let router = Router::new().route("/v1/{sketch}/hit", post(bare));
+        axum::serve(listener, router).await.unwrap();
+    })
 }
 
 async fn bare(Path(_): Path<String>, Json(hit): Json<Hit>) -> Json<Verdict> {

@@ -13,8 +13,7 @@ mod support;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::Child;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rmbd::config::{NodeConfig, WindowConfig};
@@ -57,12 +56,16 @@ fn main() {
     }
 }
 
-fn total() {
-    println!("\n### The {TOP} largest keys of {ADDS} adds\n");
+fn head(of: &str) {
+    println!("\n### The {TOP} largest keys of {of}\n");
     println!(
         "| keys | found by | of the {TOP} largest | pairs in order | complete above | the {TOP}th has |"
     );
     println!("|---|---|---|---|---|---|");
+}
+
+fn total() {
+    head(&format!("{ADDS} adds"));
     for exponent in [0.8, 1.0, 1.1] {
         let stream = || zipf_of(exponent, 7).take(ADDS);
         let mut counts = Counts::new();
@@ -73,36 +76,21 @@ fn total() {
             for (number, node) in nodes.iter().enumerate() {
                 let who = format!("node {} of {}", number + 1, nodes.len());
                 let top = list_with_all(node, TopQuestion::first(TOP), ADDS as u64);
-                let above = top
-                    .complete_above
-                    .map_or_else(|| "-".to_owned(), |it| it.to_string());
-                report(
-                    &format!("Zipf {exponent}"),
-                    &who,
-                    &names(&top),
-                    &counts,
-                    &above,
-                );
+                report(exponent, &who, &names(&top), top.complete_above, &counts);
             }
             for node in nodes {
                 node.stop().unwrap();
             }
         }
         if let Some(found) = topk(stream()) {
-            report(&format!("Zipf {exponent}"), "TOPK", &found, &counts, "-");
+            report(exponent, "TOPK", &found, None, &counts);
         }
     }
 }
 
 /// The keys of one stream are hot for longer than the window, then those of another one for as long as the window.
 fn window() {
-    println!(
-        "\n### The {TOP} largest keys of the last 10 s, 10 s after other keys have become hot\n"
-    );
-    println!(
-        "| keys | found by | of the {TOP} largest | pairs in order | complete above | the {TOP}th has |"
-    );
-    println!("|---|---|---|---|---|---|");
+    head("the last 10 s, 10 s after other keys have become hot");
     for exponent in [0.8, 1.0, 1.1] {
         let config = NodeConfig {
             windows: vec![WindowConfig {
@@ -124,15 +112,12 @@ fn window() {
         // A list is made anew twice a second.
         let question = TopQuestion::first(TOP).within(WINDOW);
         let top = client(&node).top(question).unwrap();
-        let above = top
-            .complete_above
-            .map_or_else(|| "-".to_owned(), |it| it.to_string());
         report(
-            &format!("Zipf {exponent}"),
+            exponent,
             "a node",
             &names(&top),
+            top.complete_above,
             &counts,
-            &above,
         );
         node.stop().unwrap();
     }
@@ -221,7 +206,14 @@ fn names(top: &Top) -> Vec<Option<Key>> {
     names.map(|name| name?.try_into().ok()).collect()
 }
 
-fn report(stream: &str, who: &str, found: &[Option<Key>], counts: &Counts, above: &str) {
+fn report(
+    exponent: f64,
+    who: &str,
+    found: &[Option<Key>],
+    complete_above: Option<u64>,
+    counts: &Counts,
+) {
+    let above = complete_above.map_or_else(|| "-".to_owned(), |it| it.to_string());
     let mut largest: Vec<u64> = counts.values().copied().collect();
     largest.sort_unstable_by(|one, other| other.cmp(one));
     let least = largest[TOP - 1];
@@ -232,12 +224,12 @@ fn report(stream: &str, who: &str, found: &[Option<Key>], counts: &Counts, above
     let listed = listed.collect::<HashSet<_>>().len();
     let pairs = named.windows(2);
     let (all, ordered) = (pairs.len(), pairs.filter(|pair| pair[0] >= pair[1]).count());
-    println!("| {stream} | {who} | {listed} | {ordered} of {all} | {above} | {least} |");
+    println!("| Zipf {exponent} | {who} | {listed} | {ordered} of {all} | {above} | {least} |");
 }
 
 /// What RedisBloom finds; `None` where there is none.
 fn topk(stream: impl Iterator<Item = Key>) -> Option<Vec<Option<Key>>> {
-    let server = Redis::start()?;
+    let server = redis::start(cpu::allowed()[0])?;
     let mut connection = TcpStream::connect(server.address).unwrap();
     connection.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut replies = BufReader::new(connection.try_clone().unwrap());
@@ -259,25 +251,6 @@ fn topk(stream: impl Iterator<Item = Key>) -> Option<Vec<Option<Key>>> {
     let keys = (0..array(&mut replies)).map(|_| bulk(&mut replies));
     let keys = keys.map(|key| key?.try_into().ok());
     Some(keys.collect())
-}
-
-struct Redis {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl Redis {
-    fn start() -> Option<Self> {
-        let (process, address) = redis::start(cpu::allowed()[0])?;
-        Some(Self { process, address })
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 fn line(replies: &mut impl BufRead) -> String {

