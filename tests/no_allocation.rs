@@ -203,6 +203,52 @@ fn door() -> LimitConfig {
     }
 }
 
+/// Lets the buffers of a connection grow, which keeps them, beyond what the commands here and their replies can need:
+/// half of a command waits in its input, and then comes back whole.
+fn grow(client: &mut TcpStream) {
+    const BYTES: usize = 60_000;
+    let text = "x".repeat(BYTES);
+    let (first, rest) = text.split_at(BYTES / 2);
+    write!(client, "*2\r\n$4\r\nECHO\r\n${BYTES}\r\n{first}").unwrap();
+    while unread_bytes(client) > 0 {
+        std::thread::yield_now();
+    }
+    write!(client, "{rest}\r\n").unwrap();
+    assert_eq!(line(client), format!("${BYTES}"));
+    assert_eq!(line(client), text);
+}
+
+/// Bytes from this client that are under way, or that the node has not taken from the kernel: `tx_queue` of its socket
+/// and `rx_queue` of the node's, of proc(5).
+fn unread_bytes(client: &TcpStream) -> u64 {
+    let port = |address: std::net::SocketAddr| format!(":{:04X}", address.port());
+    let ours = port(client.local_addr().unwrap());
+    let theirs = port(client.peer_addr().unwrap());
+    let sockets = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let queues = sockets.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let [at, from, _, queues] = [(); 4].map(|()| words.next().unwrap());
+        let (sending, received) = queues.split_once(':')?;
+        match (&at[at.len() - 5..], &from[from.len() - 5..]) {
+            (at, from) if at == ours && from == theirs => Some(sending),
+            (at, from) if at == theirs && from == ours => Some(received),
+            _ => None,
+        }
+        .map(|bytes| u64::from_str_radix(bytes, 16).unwrap())
+    });
+    queues.sum()
+}
+
+fn line(client: &mut TcpStream) -> String {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).unwrap().trim_end().to_owned()
+}
+
 /// Sends commands of Redis's protocol in one pipeline, cut somewhere, and takes all replies.
 fn every_kind_of_command(client: &mut TcpStream, round: u64) {
     let mut bytes = Vec::new();
@@ -270,21 +316,7 @@ fn data_threads_allocate_nothing_after_the_start() {
         let mut connections: Vec<TcpStream> = (0..8)
             .map(|_| TcpStream::connect(node.resp_addr().unwrap()).unwrap())
             .collect();
-        // Buffers grow to what a connection needs, of which lists with all their names are a part.
-        for _ in 0..8 {
-            let before = OF_DATA_THREADS.load(Relaxed);
-            for round in (0..200).step_by(8) {
-                for (sender, client) in clients.iter().enumerate() {
-                    every_kind_of_request(client, boot, sender as u64, round, &cookie);
-                    every_kind_of_message(client, round);
-                }
-                let all = connections.iter_mut();
-                all.for_each(|connection| every_kind_of_command(connection, round));
-            }
-            if OF_DATA_THREADS.load(Relaxed) == before {
-                break;
-            }
-        }
+        connections.iter_mut().for_each(grow);
         let before = OF_DATA_THREADS.load(Relaxed);
         for round in 0..200 {
             let all = connections.iter_mut().filter(|_| round % 8 == 0);

@@ -151,11 +151,11 @@ impl<T: Copy> Session<T> {
             max_weight: engine.max_weight,
             top: TopView::of(&engine.top),
             denier: Denier::new(&engine.denied),
+            named: engine.limits(),
             engine,
             tally: Tally::default(),
             cookie: None,
             limits: LimitView::default(),
-            named: Arc::default(),
             pardons: PardonView::default(),
         }
     }
