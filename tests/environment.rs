@@ -61,12 +61,15 @@ fn lines() -> Vec<(Vec<&'static str>, BTreeSet<String>)> {
             "members" => vec!["members"],
             "pardon" => vec!["pardon", "key", "--limit-name", "api", "--for", "1h"],
             "peer" => vec!["peer", "127.0.0.1:9"],
+            "size" => vec![
+                "size", "--events", "100M/day", "--error", "50", "--window", "60s",
+            ],
             "sketches" => vec!["sketches"],
             "status" => vec!["status"],
             "top" => vec!["top"],
             other => panic!("a command without a line here: {other}"),
         };
-        if command.get_name() != "keygen" {
+        if !matches!(command.get_name(), "keygen" | "size") {
             line.extend(dead);
         }
         lines.push((line, variables(command)));

@@ -26,6 +26,9 @@ mod rules;
 #[cfg(test)]
 mod rules_tests;
 mod server;
+mod size;
+#[cfg(test)]
+mod size_tests;
 #[cfg(test)]
 mod sketch_tests;
 mod sketches;
@@ -57,6 +60,7 @@ pub use self::http::HttpError;
 pub use self::limits::{LimitsCheckOptions, LimitsCommand, LimitsShowOptions};
 pub use self::pardon::PardonOptions;
 pub use self::server::{ProtocolOptions, ServerOptions};
+pub use self::size::{SizeError, SizeOptions};
 pub use self::sketches::SketchesOptions;
 pub use self::snapshot::{SnapshotCommand, SnapshotFileOptions, SnapshotNowOptions};
 pub use self::top::TopOptions;
@@ -120,6 +124,8 @@ pub enum Command {
     Pardon(PardonOptions),
     /// Have the server push its rows to another instance, also to the Python program
     Peer(PeerOptions),
+    /// Say what a node needs to count so many events so exactly: width, depth, memory, bytes between nodes
+    Size(SizeOptions),
     /// Show the sketches of a node, and the windows that they keep
     Sketches(SketchesOptions),
     /// Check and show snapshot files, and have a node write one
@@ -139,6 +145,7 @@ impl Command {
     pub fn check(&self) -> Result<(), String> {
         match self {
             Self::Hit(options) => options.check().map_err(|error| error.to_string()),
+            Self::Size(options) => options.check().map_err(|error| error.to_string()),
             _ => Ok(()),
         }
     }
@@ -376,6 +383,7 @@ pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError
         Command::Members(options) => members::run(options, streams).map(as_asked),
         Command::Pardon(options) => pardon::run(options, streams).map(as_asked),
         Command::Peer(options) => peer::run(options, streams).map(as_asked),
+        Command::Size(options) => size::run(options, streams).map(as_asked),
         Command::Sketches(options) => sketches::run(options, streams).map(as_asked),
         Command::Snapshot(command) => snapshot::run(command, streams).map(as_asked),
         Command::Status(options) => status::run(options, streams).map(as_asked),
@@ -411,6 +419,9 @@ pub enum CliError {
         /// The option or command that needs the compact format.
         what: &'static str,
     },
+    /// No sketch counts so many events so exactly.
+    #[error(transparent)]
+    Size(#[from] SizeError),
     /// There are no rules.
     #[error(transparent)]
     Rules(#[from] RulesFilesError),

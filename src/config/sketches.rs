@@ -9,9 +9,10 @@ use super::nearest::advice;
 use super::span::{self, SpanError};
 pub use rmbd_proto::cluster::SKETCHES_MAX;
 use rmbd_proto::{SketchName, SketchNameError};
-use rmbd_sketch::{Geometry, GeometryError, HashFamily};
+use rmbd_sketch::{Geometry, GeometryError, HashFamily, lanes_of};
 use rmbd_store::{
-    TOP_DEFAULT, TOP_MAX, TopPlan, WINDOWS_MAX, WindowPlan, WindowPlanError, ages_memory_bytes,
+    AuditPlan, TOP_DEFAULT, TOP_MAX, TopPlan, WINDOWS_MAX, WindowPlan, WindowPlanError,
+    ages_memory_bytes,
 };
 
 /// Length of the window that a sketch has where nothing is said of windows.
@@ -79,6 +80,44 @@ impl SketchConfig {
             threads,
             windows: &self.windows,
         }
+    }
+
+    /// Bytes of each table that a node of this hash, with so many data threads, reserves for it at its start: those
+    /// that have a number for each cell, the snapshots of its windows, the sums of growth that ages need, the lists of
+    /// its largest keys, and what is counted exactly.
+    pub fn tables_bytes(
+        &self,
+        family: HashFamily,
+        threads: usize,
+        learns_slices: bool,
+    ) -> impl Iterator<Item = u64> {
+        let copies = copies_of_cells(learns_slices) + lanes_of(self.geometry, threads) as u64;
+        let cells = std::iter::repeat_n(self.geometry.memory_bytes(), copies as usize);
+        let snapshots = self.windows.iter().flat_map(|window| {
+            let snapshots = window.snapshots();
+            std::iter::repeat_n(window.memory_bytes() / snapshots as u64, snapshots)
+        });
+        let ages = self.ages_memory_bytes(learns_slices);
+        let top = self.top_plan(family, threads).memory_bytes();
+        let audit = AuditPlan {
+            geometry: self.geometry,
+            family,
+            threads,
+        };
+        let audit = audit.memory_bytes();
+        cells.chain(snapshots).chain([ages, top, audit])
+    }
+
+    /// Bytes of [all of them](Self::tables_bytes).
+    #[must_use]
+    pub fn planned_memory_bytes(
+        &self,
+        family: HashFamily,
+        threads: usize,
+        learns_slices: bool,
+    ) -> u64 {
+        let tables = self.tables_bytes(family, threads, learns_slices);
+        tables.fold(0, u64::saturating_add)
     }
 
     /// Bytes of its cells and of all its windows.

@@ -2,12 +2,12 @@
 
 use super::envoy;
 use super::resp::{HEAP_BYTES_A_THREAD, buffers_bytes_a_thread};
-use crate::config::{NodeConfig, RespConfig, SketchConfig, copies_of_cells};
+use crate::config::{NodeConfig, RespConfig, SketchConfig};
 use crate::fronts::spoe::{CONNECTION_BYTES_MAX, CONNECTIONS_MAX};
 use rmbd_io::Backend;
 use rmbd_io::limits::{LimitReached, memory_left_bytes, room_for_files, room_for_memory};
-use rmbd_sketch::{HashFamily, lanes_of};
-use rmbd_store::{AuditPlan, DeniedBook};
+use rmbd_sketch::HashFamily;
+use rmbd_store::DeniedBook;
 
 /// Number of files beside those of the data threads: HTTP, the cluster's socket twice, the stop signal, the lock on
 /// the node's id, and the control thread's epoll, its waker, a pair and a half for signals, and a ring.
@@ -109,7 +109,7 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
     let learns_slices = config.cluster.learns_slices();
     let tables = sketches
         .iter()
-        .flat_map(|sketch| tables_of(sketch, config.family, threads, learns_slices));
+        .flat_map(|sketch| sketch.tables_bytes(config.family, threads, learns_slices));
     // The thread of HTTP has a batch for each, too; Envoy, HAProxy and clients of Redis's protocol have batches of
     // their own.
     let has_spoe = config.spoe.is_some();
@@ -128,31 +128,6 @@ fn allocated(sketches: &[SketchConfig], config: &NodeConfig, threads: usize) -> 
         .collect()
 }
 
-/// The bytes of each table of a sketch: those that have a number for each cell, the snapshots of its windows, the sums
-/// of growth that ages need, the lists of its largest keys, and what is counted exactly.
-fn tables_of(
-    sketch: &SketchConfig,
-    family: HashFamily,
-    threads: usize,
-    learns_slices: bool,
-) -> impl Iterator<Item = u64> {
-    let copies = copies_of_cells(learns_slices) + lanes_of(sketch.geometry, threads) as u64;
-    let cells = std::iter::repeat_n(sketch.geometry.memory_bytes(), copies as usize);
-    let snapshots = sketch.windows.iter().flat_map(|window| {
-        let snapshots = window.snapshots();
-        std::iter::repeat_n(window.memory_bytes() / snapshots as u64, snapshots)
-    });
-    let ages = sketch.ages_memory_bytes(learns_slices);
-    let top = sketch.top_plan(family, threads).memory_bytes();
-    let audit = AuditPlan {
-        geometry: sketch.geometry,
-        family,
-        threads,
-    };
-    let audit = audit.memory_bytes();
-    cells.chain(snapshots).chain([ages, top, audit])
-}
-
 /// Bytes that are mapped for this many threads with a ring each.
 fn mapped(threads: u64, backend: Backend) -> u64 {
     let rings = match backend {
@@ -169,10 +144,10 @@ pub(super) fn cell_bytes(
     threads: usize,
     learns_slices: bool,
 ) -> u64 {
-    let tables = sketches
+    let planned = sketches
         .iter()
-        .flat_map(|sketch| tables_of(sketch, family, threads, learns_slices));
-    tables.fold(0, u64::saturating_add)
+        .map(|sketch| sketch.planned_memory_bytes(family, threads, learns_slices));
+    planned.fold(0, u64::saturating_add)
 }
 
 /// Bytes of all cells if `--max-memory` is not given: seven eighths of what the process may use, so that the rest of

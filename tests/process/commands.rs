@@ -57,6 +57,12 @@ const COMMANDS: &[Command] = &[
         adds: 3,
         ..command(&["add", "-"], HERE, 0, "")
     },
+    command(
+        &["size", "--events", "1M", "--error", "10"],
+        None,
+        0,
+        "config     sketch = [",
+    ),
     command(&["count", "z"], HERE, 0, "0\tz\n"),
     command(&["count", "z", "--bounds"], HERE, 0, "\tz\n"),
     command(&["count", "z", "--json"], HERE, 0, "\"z\""),
