@@ -43,7 +43,7 @@ mod shared;
 mod snapshots;
 pub mod status;
 
-/// The README's examples compile.
+/// The documentation's examples compile.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/from-your-program.md")]
+struct FromYourProgram;

@@ -1,4 +1,4 @@
-//! Checks of style that no other tool makes, and of the README.
+//! Checks of style that no other tool makes, and of the documentation.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::CommandFactory;
+use rmbd::cli::Cli;
 use rmbd_testkit::tree::files_below;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -240,50 +242,52 @@ fn options(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-#[test]
-fn every_option_that_the_readme_names_exists() {
-    let mut known = options("--release --workspace --bench --all-targets --help --path");
-    for words in [
-        &["--help"][..],
-        &["add", "--help"],
-        &["count", "--help"],
-        &["hit", "--help"],
-        &["peer", "--help"],
-        &["pardon", "--help"],
-        &["sketches", "--help"],
-        &["top", "--help"],
-    ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_rmbd"))
-            .args(words)
-            .output()
-            .unwrap();
-        known.extend(options(std::str::from_utf8(&output.stdout).unwrap()));
+/// The long options of a command, and of all below it.
+fn known_options(command: &clap::Command, known: &mut BTreeSet<String>) {
+    let longs = command.get_arguments().filter_map(clap::Arg::get_long);
+    known.extend(longs.map(|long| format!("--{long}")));
+    for inner in command.get_subcommands() {
+        known_options(inner, known);
     }
-    let readme = read(&Path::new(ROOT).join("README.md"));
-    // Sections about other programs may mention their options.
-    let ours = readme.split("<!-- loadgen -->").next().unwrap();
-    let unknown: Vec<_> = options(ours).difference(&known).cloned().collect();
-    assert!(
-        unknown.is_empty(),
-        "the README names options that do not exist: {unknown:?}"
-    );
 }
 
 #[test]
-fn links_to_files_lead_somewhere() {
-    for path in files(".md") {
+fn every_option_that_the_documentation_names_exists() {
+    // These are of other programs: cargo, curl.
+    let mut known = options(
+        "--release --workspace --bench --all-targets --help --version --path --dry-run --list",
+    );
+    known_options(&Cli::command(), &mut known);
+    let root = Path::new(ROOT);
+    let mut pages = files_below(&root.join("docs"), ".md");
+    pages.push(root.join("README.md"));
+    for page in pages {
+        let text = read(&page);
+        // Sections about other programs may mention their options.
+        let ours = text.split("<!-- loadgen -->").next().unwrap();
+        let unknown: Vec<_> = options(ours).difference(&known).cloned().collect();
+        let name = page.display();
+        assert!(
+            unknown.is_empty(),
+            "{name} names options that do not exist: {unknown:?}"
+        );
+    }
+}
+
+/// Without these a registry refuses a crate, or warns of it; `publish` is a decision.
+#[test]
+fn every_crate_says_what_it_is_and_whether_it_is_published() {
+    for path in files("Cargo.toml") {
         let text = read(&path);
-        for target in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
-            let file = target.split('#').next().unwrap();
-            if file.is_empty() || file.contains("://") {
-                continue;
-            }
-            let there = path.parent().unwrap().join(file);
-            assert!(there.exists(), "{} links to {target}", path.display());
-        }
+        let Some((_, package)) = text.split_once("[package]\n") else {
+            continue;
+        };
+        let package = package.split("\n[").next().unwrap();
+        let has = |key: &str| package.lines().any(|line| line.starts_with(key));
+        let name = path.display();
+        assert!(has("publish = "), "{name}: publish = true or false");
+        assert!(has("license"), "{name}: it needs a license");
+        let is_private = has("publish = false");
+        assert!(is_private || has("description = "), "{name}: describe it");
     }
 }
