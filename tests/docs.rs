@@ -1,10 +1,10 @@
 //! Tests of the README and of `docs/`: pages are found, links lead somewhere, readers find what they came for, and what
 //! the pages show is what happens.
 //!
-//! A block of the kind `console` has commands behind `$ `, and below each what it prints, where `...` stands for anything.
-//! All blocks of a page run in one folder, one after the other. A line that ends with `&` starts something; a node takes
-//! the place of all others, if one has its address. `<!-- file: NAME -->` before a block writes it to the folder, and
-//! `<!-- not run: why -->` leaves it out.
+//! A block of the kind `console` has commands behind `$ `, and below each what it prints, where `...` stands for
+//! anything. All blocks of a page run in one folder, one after the other. A line that ends with `&` starts something; a
+//! node takes the place of all others, if one has its address. `<!-- file: NAME -->` before a block writes it to the
+//! folder, and `<!-- not run: why -->` leaves it out.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
