@@ -78,7 +78,8 @@ impl Settings {
 fn node_main(settings: Settings, words: Vec<OsString>) -> ExitCode {
     let Settings { config, log, file } = settings;
     let set_log = open_log(&log);
-    let has_files = file.is_some() || config.envoy.rules.are_given();
+    let has_files =
+        file.is_some() || config.envoy.rules.are_given() || config.cluster.key_file.is_some();
     let reload = has_files.then(|| Reload {
         log,
         read: Box::new(move || reread(&words, file.as_deref())),

@@ -4,6 +4,8 @@
 use std::net::UdpSocket;
 use std::process::{Command, Output};
 
+use rmbd_testkit::required::skip;
+
 /// Runs the program with these words, and only these `RMBD_` variables.
 fn rmbd(words: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rmbd"));
@@ -125,6 +127,43 @@ fn a_nodes_variables_do_not_disturb_the_commands() {
     let output = rmbd(&["count", "a"], &variables);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains(&format!("no server at {nobody}")));
+}
+
+/// Pages that `man` would show in part only, and scripts that a shell would not read, are found by the programs that
+/// read them.
+#[test]
+fn manual_pages_and_completions_are_understood() {
+    let folder = concat!(env!("CARGO_TARGET_TMPDIR"), "/command-line-man");
+    let _ = std::fs::remove_dir_all(folder);
+    let output = rmbd(&["man", folder], &[("RMBD_JOIN", "secret.example:1")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let pages: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(pages.len() > 20, "{pages:?}");
+    for page in &pages {
+        let page = std::fs::read_to_string(page).unwrap();
+        assert!(!page.contains("secret.example"), "{page}");
+    }
+    match Command::new("mandoc")
+        .args(["-Tlint", "-Werror"])
+        .args(&pages)
+        .output()
+    {
+        Ok(lint) => assert!(lint.status.success(), "{}", text(&lint.stdout)),
+        Err(error) => skip(format_args!("mandoc: {error}")),
+    }
+    let script = rmbd(&["completions", "bash"], &[]).stdout;
+    let path = format!("{folder}/rmbd.bash");
+    std::fs::write(&path, script).unwrap();
+    let words =
+        "source $0; COMP_WORDS=(rmbd mem); COMP_CWORD=1; _rmbd rmbd mem rmbd; echo ${COMPREPLY[@]}";
+    let bash = Command::new("bash")
+        .args(["-c", words, &path])
+        .output()
+        .unwrap();
+    assert_eq!(text(&bash.stdout), "members\n", "{}", text(&bash.stderr));
 }
 
 #[test]

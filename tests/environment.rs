@@ -55,9 +55,11 @@ fn lines() -> Vec<(Vec<&'static str>, BTreeSet<String>)> {
         }
         let mut line = match command.get_name() {
             "add" => vec!["add", "key"],
+            "completions" => vec!["completions", "bash"],
             "count" => vec!["count", "key"],
             "hit" => vec!["hit", "key", "--limit", "1"],
             "keygen" => vec!["keygen"],
+            "man" => vec!["man", concat!(env!("CARGO_TARGET_TMPDIR"), "/man")],
             "members" => vec!["members"],
             "pardon" => vec!["pardon", "key", "--limit-name", "api", "--for", "1h"],
             "peer" => vec!["peer", "127.0.0.1:9"],
@@ -69,7 +71,7 @@ fn lines() -> Vec<(Vec<&'static str>, BTreeSet<String>)> {
             "top" => vec!["top"],
             other => panic!("a command without a line here: {other}"),
         };
-        if !matches!(command.get_name(), "keygen" | "size") {
+        if !matches!(command.get_name(), "completions" | "keygen" | "man" | "size") {
             line.extend(dead);
         }
         lines.push((line, variables(command)));

@@ -17,6 +17,7 @@ mod http;
 mod keygen;
 mod keys;
 mod limits;
+mod manual;
 mod members;
 mod pardon;
 mod peer;
@@ -58,6 +59,7 @@ pub use self::denied::LimitsDeniedOptions;
 pub use self::hit::HitOptions;
 pub use self::http::HttpError;
 pub use self::limits::{LimitsCheckOptions, LimitsCommand, LimitsShowOptions};
+pub use self::manual::{CompletionsOptions, ManOptions};
 pub use self::pardon::PardonOptions;
 pub use self::server::{ProtocolOptions, ServerOptions};
 pub use self::size::{SizeError, SizeOptions};
@@ -106,6 +108,8 @@ impl Layered for Cli {
 pub enum Command {
     /// Add keys
     Add(AddOptions),
+    /// Print what a shell needs to complete command lines
+    Completions(CompletionsOptions),
     /// Check and show configurations of nodes
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -118,6 +122,8 @@ pub enum Command {
     /// Check and show the limits of configuration files and rules for descriptors, and show whom those of a node deny
     #[command(subcommand)]
     Limits(LimitsCommand),
+    /// Write manual pages into a folder: one of the program, and one of each command
+    Man(ManOptions),
     /// Show the nodes of the cluster as one of them sees them
     Members(MembersOptions),
     /// Forgive a key what it has in the windows of a limit
@@ -374,12 +380,14 @@ pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError
     let as_asked = |()| Done::AsAsked;
     let done = match command {
         Command::Add(options) => add::run(options, streams).map(as_asked),
+        Command::Completions(options) => manual::completions(options, streams).map(as_asked),
         Command::Config(command) => config::run(command, streams).map(as_asked),
         Command::Count(options) if options.detail => detail::run(options, streams).map(as_asked),
         Command::Count(options) => count::run(options, streams).map(as_asked),
         Command::Hit(options) => hit::run(options, streams),
         Command::Keygen(options) => keygen::run(options, streams).map(as_asked),
         Command::Limits(command) => limits::run(command, streams).map(as_asked),
+        Command::Man(options) => manual::man(options).map(as_asked),
         Command::Members(options) => members::run(options, streams).map(as_asked),
         Command::Pardon(options) => pardon::run(options, streams).map(as_asked),
         Command::Peer(options) => peer::run(options, streams).map(as_asked),
@@ -537,6 +545,14 @@ pub enum CliError {
     #[error("no key was written to {}: {source}; choose a file that does not exist yet", path.display())]
     KeyFile {
         /// The path of the file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Manual pages cannot be written.
+    #[error("not all manual pages were written to {}: {source}; choose a folder that can be written", path.display())]
+    Manual {
+        /// The path of the folder.
         path: PathBuf,
         /// The system's error.
         source: io::Error,

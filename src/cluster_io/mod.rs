@@ -16,7 +16,7 @@ mod task;
 
 pub(crate) use self::addresses::{canonical, mapped, usable};
 pub use self::error::ClusterError;
-pub(crate) use self::open::{ClusterSockets, Opened, open};
+pub(crate) use self::open::{ClusterSockets, Opened, open, read_keys};
 pub(crate) use self::seeds::Seeds;
 pub(crate) use self::shared_cluster::{Participation, SharedCluster};
 pub(crate) use self::task::ClusterTask;

@@ -122,7 +122,11 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-fn read_keys(path: &Path) -> Result<KeyRing, ClusterError> {
+/// Reads a key file.
+///
+/// # Errors
+/// [`ClusterError::KeyFile`] or [`ClusterError::Key`].
+pub(crate) fn read_keys(path: &Path) -> Result<KeyRing, ClusterError> {
     let unreadable = |source| ClusterError::KeyFile {
         path: path.to_owned(),
         source,

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::ClusterSockets;
 use super::queues::QueueGauge;
 use rmbd_cluster::Cluster;
+use rmbd_cluster::seal::KeyRing;
 
 /// Whether a node takes part in a cluster.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct SharedCluster {
     /// A signal to the task that something else has changed the cluster.
     nudge: Notify,
     bound: SocketAddr,
+    /// The keys in force.
+    keys: Mutex<KeyRing>,
     is_sealed: bool,
     gauges: Vec<QueueGauge>,
 }
@@ -49,6 +52,7 @@ impl SharedCluster {
             cluster: Mutex::new(cluster),
             nudge: Notify::new(),
             bound: sockets.bound,
+            keys: Mutex::new(sockets.keys.clone()),
             is_sealed: !sockets.keys.is_public(),
             gauges: QueueGauge::all(&sockets.sockets)?,
         })
@@ -68,6 +72,19 @@ impl SharedCluster {
     /// The real address on which other nodes reach this one.
     pub(crate) fn bound(&self) -> SocketAddr {
         self.bound
+    }
+
+    /// Opens with these keys from now on, and seals with the first of them. Returns those before, or `None` where they
+    /// are the same.
+    pub(crate) fn set_keys(&self, now: Duration, keys: KeyRing) -> Option<KeyRing> {
+        let mut in_force = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if *in_force == keys {
+            return None;
+        }
+        self.lock().set_keys(now, keys.clone());
+        // What is under way with another key is told again.
+        self.nudge.notify_one();
+        Some(std::mem::replace(&mut in_force, keys))
     }
 
     /// Pushes everything to the node with the cluster address `target`, one way.

@@ -17,6 +17,8 @@ mod rules;
 mod secret;
 mod settings;
 #[cfg(test)]
+mod shipped_tests;
+#[cfg(test)]
 mod sketch_tests;
 mod sketches;
 mod span;

@@ -33,7 +33,7 @@ const MAX_MAX_PEERS: u64 = 65_536;
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct NodeOptions {
     /// TOML file with options by their long names, sketches and limits; flags and variables take precedence, and
-    /// SIGHUP reads limits, rules and the log filter again
+    /// SIGHUP reads limits, rules, the cluster's keys, --allow, --trust, --show-keys and the log filter again
     #[arg(long = "config", value_name = "FILE", env = "RMBD_CONFIG")]
     pub config_file: Option<PathBuf>,
 
@@ -270,7 +270,7 @@ pub(super) fn listen_address(text: &str) -> Result<String, ListenError> {
 #[derive(Debug, Error)]
 pub(super) enum ListenError {
     #[error(
-        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, config, count, hit, keygen, limits, members, pardon, peer, sketches, snapshot, status, top"
+        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, completions, config, count, hit, keygen, limits, man, members, pardon, peer, sketches, snapshot, status, top"
     )]
     Neither,
     #[error(transparent)]

@@ -30,6 +30,7 @@ mod signals;
 mod sketch;
 mod spoe;
 mod start;
+mod supervisor;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -49,6 +50,7 @@ use self::signals::Signals;
 pub use self::sketch::{AddError, AskError, SketchHandle, UnknownSketch};
 pub use self::spoe::SpoeError;
 use self::start::THE_STOP_SIGNAL;
+use self::supervisor::Watchdog;
 pub use crate::cluster_io::ClusterError;
 use crate::config::{LimitConfig, NodeConfig};
 use crate::data_dir::DataDir;
@@ -86,6 +88,8 @@ pub struct Node {
     http: Option<JoinHandle<()>>,
     /// The thread of snapshot files, if there is a folder for them and the node has served.
     keeper: Option<Keeper>,
+    /// The thread that feeds the watchdog, if a supervisor has one.
+    watchdog: Option<Watchdog>,
     /// The signal handling, if this process's signals belong to the node.
     _signals: Option<Signals>,
     /// The lock that keeps other nodes from having this node's id while it runs.
@@ -236,6 +240,9 @@ impl Node {
     fn wait_and_end(&mut self) -> Result<Status, NodeError> {
         // The crew knows about panics.
         let _ = self.control.take().map(JoinHandle::join);
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.end();
+        }
         self.overview.set_ready(false);
         self.crew.begin_end();
         let _ = self.http.take().map(JoinHandle::join);

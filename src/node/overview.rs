@@ -10,11 +10,11 @@ use super::envoy::Envoy;
 use super::resp::Resp;
 use crate::cluster_io::Participation;
 use crate::config::ENVOY_SKETCH;
-use crate::fronts::datagrams::{Asks, ClientPort};
+use crate::fronts::datagrams::ClientPort;
 use crate::fronts::http::{PendingOrder, StatusSource};
 use crate::fronts::spoe::Agent;
 use crate::legacy::LegacyPeers;
-use crate::shared::Shared;
+use crate::shared::{Asks, Shared};
 use crate::snapshots::{Ordered, SnapshotDesk};
 use crate::status::{
     CompactStatus, Datagrams, DeniedDocument, DeniedError, DeniedQuestion, Detail, DetailError,

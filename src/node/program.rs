@@ -10,6 +10,7 @@ use super::error::{NodeError, system};
 use super::reload::{Reload, Reloader};
 use super::signals::Signals;
 use super::start::{THE_STOP_SIGNAL, thread_count};
+use super::supervisor::Supervisor;
 use super::{Node, room};
 use crate::config::NodeConfig;
 use crate::shared::LimitsInForce;
@@ -20,13 +21,14 @@ use rmbd_io::limits::in_the_way_of_threads;
 
 /// Time that standard output may take to accept the ready line before a warning.
 const READY_LINE_PATIENCE: Duration = Duration::from_secs(1);
-/// Number of threads besides data threads: signals, control, HTTP, snapshot files, and some for looking names up and
-/// for the log.
-const THREADS_OF_PROGRAM: u64 = 7;
+/// Number of threads besides data threads: signals, control, HTTP, snapshot files, the watchdog, and some for looking
+/// names up and for the log.
+const THREADS_OF_PROGRAM: u64 = 8;
 
 /// Runs a node as a program until a signal ends it (SIGINT, SIGTERM; the table is in `node/signals.rs`). It prints
 /// one line to standard output when it is ready, and a summary to standard error at the end. It runs whether or not
-/// anybody reads these.
+/// anybody reads these. A supervisor that the environment names is told of both, and of reloads, and its watchdog is
+/// fed (sd_notify(3)).
 ///
 /// With `reload` it reads its configuration again on SIGHUP.
 ///
@@ -40,30 +42,33 @@ pub fn run(config: &NodeConfig, reload: Option<Reload>) -> Result<(), NodeError>
     let limits = LimitsInForce::new(&config.limits).with_rules(&config.envoy.rules);
     let limits = Arc::new(limits);
     let reloader = reload.map(|how| Reloader::new(how, config, Arc::clone(&limits)));
-    let signals = Signals::start(&crew, reloader).map_err(|error| {
+    let supervisor = Supervisor::of_environment();
+    let signals = Signals::start(&crew, reloader, supervisor.clone()).map_err(|error| {
         match in_the_way_of_threads(&error, threads as u64 + THREADS_OF_PROGRAM) {
             Some(limit) => limit.into(),
             None => system("taking signals")(error),
         }
     })?;
     let mut node = Node::start_with(config, (crew, endings), Some(signals), limits)?;
-    announce(&node.status());
+    let line = ready_line(&node.status());
+    announce(&line, &node);
+    supervisor.ready(&line);
     let status = node.wait_and_end()?;
     console::note(&summary(&status));
     Ok(())
 }
 
 /// Prints the ready line. A node serves also if nobody reads it.
-fn announce(status: &Status) {
-    if let Err(unsaid) = console::announce(&ready_line(status), READY_LINE_PATIENCE) {
+fn announce(line: &str, node: &Node) {
+    if let Err(unsaid) = console::announce(line, READY_LINE_PATIENCE) {
         warn!(
             "the node serves at {}, but its ready line is not read: {unsaid}",
-            status.udp
+            node.udp_addr()
         );
     }
 }
 
-fn ready_line(status: &Status) -> String {
+pub(super) fn ready_line(status: &Status) -> String {
     let (sketch, memory) = (&status.sketch, MemoryOfAll::of(status));
     format!(
         "rmbd ready udp={} http={} cluster={} io={} threads={} sketch={}x{} hash={} memory={} cells={} windows={} lists={} sketches={} resp={} spoe={} envoy={}",

@@ -1,13 +1,18 @@
-//! Reading the configuration again while the node runs: limits, rules and the log filter are taken over, everything
-//! else waits for a restart.
+//! Reading the configuration again while the node runs: limits, rules, the lists of who may do what, the cluster's
+//! keys and the log filter are taken over, everything else waits for a restart.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use tracing::{Level, enabled, info, warn};
 
+use super::bind::warn_of_an_open_port;
+use crate::cluster_io::{SharedCluster, read_keys};
 use crate::config::{ENVOY_SKETCH, LimitConfig, NodeConfig, RuleFiles, SketchConfig, SketchError};
-use crate::shared::LimitsInForce;
+use crate::fronts::datagrams::ClientPort;
+use crate::shared::{Access, LimitsInForce};
+use rmbd_cluster::seal::KeyRing;
 
 /// A function that sets the filter of the log; the error is its text.
 pub type SetLog = dyn Fn(&str) -> Result<(), String> + Send;
@@ -37,6 +42,17 @@ impl std::fmt::Debug for Reload {
     }
 }
 
+/// The parts of a node that serves of which a reload changes something.
+pub(super) struct Running {
+    pub(super) port: Arc<ClientPort>,
+    pub(super) cluster: Option<Arc<SharedCluster>>,
+    /// Others than this host reach a front that would not be there without a list of --allow.
+    pub(super) needs_list: bool,
+}
+
+/// Keys of the lists of who may do what.
+const OF_ACCESS: [&str; 3] = ["allow", "trust", "show-keys"];
+
 /// Takes over what a reload changes.
 pub(super) struct Reloader {
     how: Reload,
@@ -57,8 +73,9 @@ impl Reloader {
         }
     }
 
-    /// Reads the configuration again. If it is wrong, everything stays as it is.
-    pub(super) fn reload(&mut self, signal: &str) {
+    /// Reads the configuration again. If it is wrong, everything stays as it is. What a node takes over only while it
+    /// serves waits, where none is `running` yet.
+    pub(super) fn reload(&mut self, signal: &str, running: Option<&Running>) {
         let Reread { config, log } = match (self.how.read)() {
             Ok(reread) => reread,
             Err(error) => {
@@ -70,6 +87,9 @@ impl Reloader {
         };
         let mut news = self.take_limits(signal, &config.limits);
         news.extend(self.take_rules(signal, &config.envoy.rules));
+        news.extend(running.and_then(|running| take_access(signal, &config, running)));
+        let key_file = self.key_file(&config);
+        news.extend(running.and_then(|running| take_keys(signal, key_file, running)));
         if log != self.how.log {
             news.push(format!("the log filter is {log:?}"));
         }
@@ -82,7 +102,8 @@ impl Reloader {
         if !is_heard {
             say(signal, &news);
         }
-        let waiting = waiting(&self.started, &config);
+        let mut waiting = waiting(&self.started, &config);
+        waiting.retain(|key| running.is_none() || !OF_ACCESS.contains(key));
         if !waiting.is_empty() {
             warn!(
                 "{signal}: these changes need a restart: {}",
@@ -120,6 +141,12 @@ impl Reloader {
         Some(format!("rules: {all} in domains: {domains}"))
     }
 
+    /// The file of keys, where that is still the one with which the node was started.
+    fn key_file<'c>(&self, now: &'c NodeConfig) -> Option<&'c Path> {
+        let file = now.cluster.key_file.as_deref()?;
+        (self.started.cluster.key_file.as_deref() == Some(file)).then_some(file)
+    }
+
     fn set_log(&mut self, signal: &str, filter: String) {
         if filter == self.how.log {
             return;
@@ -131,9 +158,58 @@ impl Reloader {
     }
 }
 
+/// Puts the lists of who may do what in force, and says which are others. Where one would open what must not be open,
+/// all stay as they were.
+fn take_access(signal: &str, config: &NodeConfig, running: &Running) -> Option<String> {
+    let (before, after) = (running.port.access().get(), Access::of(config));
+    let news = after.news(&before)?;
+    if running.needs_list && config.allow.is_empty() {
+        warn!(
+            "{signal}: {news} stay as they are: --spoe, --envoy and, without a password, --resp need a list of --allow \
+             where others reach them"
+        );
+        return None;
+    }
+    after.replace(running.port.access());
+    warn_of_an_open_port(config, running.port.address());
+    Some(news)
+}
+
+/// Reads the cluster's keys again, and says whether they are others. If the file is wrong, all stay as they were.
+fn take_keys(signal: &str, file: Option<&Path>, running: &Running) -> Option<String> {
+    let (file, cluster) = (file?, running.cluster.as_ref()?);
+    match read_again(file) {
+        Ok(keys) => {
+            let (now, all) = (running.port.shared().now(), keys.len());
+            let after = keys.clone();
+            let before = cluster.set_keys(now, keys)?;
+            let first = match after.seals_like(&before) {
+                true => "the first as before",
+                false => "another one first",
+            };
+            Some(format!("the cluster's keys: {all}, {first}"))
+        }
+        Err(error) => {
+            warn!("{signal}: the cluster's keys stay as they are: {error}");
+            None
+        }
+    }
+}
+
+/// Reading a pipe could hold up the thread that takes signals.
+fn read_again(file: &Path) -> Result<KeyRing, String> {
+    if std::fs::metadata(file).is_ok_and(|about| !about.is_file()) {
+        let file = file.display();
+        return Err(format!(
+            "{file} is no regular file, which could be read again"
+        ));
+    }
+    read_keys(file).map_err(|error| error.to_string())
+}
+
 fn say(signal: &str, news: &[String]) {
     match news.is_empty() {
-        true => info!("{signal}: limits, rules and the log filter are as they were"),
+        true => info!("{signal}: all that a reload changes is as it was"),
         false => info!("{signal}: {}", news.join("; ")),
     }
 }
@@ -253,18 +329,18 @@ mod tests {
         };
         let limits = Arc::new(LimitsInForce::new(&first));
         let mut reloader = Reloader::new(how, &with(&first), Arc::clone(&limits));
-        reloader.reload("SIGHUP");
+        reloader.reload("SIGHUP", None);
         assert_eq!(*limits.get(), second);
         assert_eq!(reloader.how.log, "warn");
-        reloader.reload("SIGHUP");
+        reloader.reload("SIGHUP", None);
         assert_eq!(*limits.get(), second, "the reading failed");
-        reloader.reload("SIGHUP");
+        reloader.reload("SIGHUP", None);
         assert_eq!(
             *limits.get(),
             second,
             "one needs a sketch that does not run"
         );
-        reloader.reload("SIGHUP");
+        reloader.reload("SIGHUP", None);
         assert!(limits.get().is_empty());
         assert_eq!(reloader.how.log, "warn", "the filter was refused");
         assert_eq!(*filters.lock().unwrap(), ["warn", "bad"]);

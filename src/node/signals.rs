@@ -5,7 +5,7 @@
 //! | `TERM`, `INT`, `QUIT`, `PWR`, `XCPU` | the node ends in order, with code 0 |
 //! | one of them again, half a second later or more | the process ends at once, with code 128 + its number: what was counted last may be lost |
 //! | one of them before the node serves | the process ends at once, with code 0: nothing was taken |
-//! | `HUP` | the configuration file and rules are read again: limits, rules and the log filter are taken over |
+//! | `HUP` | the configuration, rules and keys are read again, and taken over as `node/reload.rs` says |
 //! | `USR1`, `USR2`, `ALRM`, `VTALRM`, `PROF`, `IO`, `STKFLT`, `XFSZ`, `RTMIN` to `RTMAX` | nothing |
 //! | `PIPE`, `CHLD`, `URG`, `WINCH`, `CONT`; `TSTP`, `TTIN`, `TTOU` | as everywhere: nothing, or the process stands still until `CONT` |
 //! | `ILL`, `TRAP`, `ABRT`, `BUS`, `FPE`, `SEGV`, `SYS` | the process ends at once: they stand for its own faults |
@@ -14,7 +14,7 @@
 //! signal(7), <https://man7.org/linux/man-pages/man7/signal.7.html>.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,8 @@ use signal_hook::low_level;
 use tracing::{info, warn};
 
 use super::crew::{Crew, Ending, Part};
-use super::reload::Reloader;
+use super::reload::{Reloader, Running};
+use super::supervisor::Supervisor;
 use rmbd_console as console;
 
 /// A signal to end within this time after another counts as the same signal. One signal may come twice: to the
@@ -62,7 +63,9 @@ const IGNORED: [c_int; 8] = [
 /// Handles signals from [`start`](Self::start) on. When it is dropped, signals do nothing any more.
 pub(super) struct Signals {
     crew: Crew,
+    supervisor: Supervisor,
     phase: Arc<Mutex<Phase>>,
+    running: Arc<OnceLock<Running>>,
     handle: Handle,
     thread: Option<JoinHandle<()>>,
 }
@@ -78,31 +81,41 @@ enum Phase {
 
 impl Signals {
     /// Handles all signals that this module's table lists as handled.
-    pub(super) fn start(crew: &Crew, reloader: Option<Reloader>) -> io::Result<Self> {
+    pub(super) fn start(
+        crew: &Crew,
+        reloader: Option<Reloader>,
+        supervisor: Supervisor,
+    ) -> io::Result<Self> {
         let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
         let named = ENDING.into_iter().chain([libc::SIGHUP]).chain(IGNORED);
-        Self::taking(crew, named.chain(real_time), reloader)
+        Self::taking(crew, named.chain(real_time), reloader, supervisor)
     }
 
     fn taking(
         crew: &Crew,
         signals: impl Iterator<Item = c_int>,
         reloader: Option<Reloader>,
+        supervisor: Supervisor,
     ) -> io::Result<Self> {
         let mut coming = Coming::new(signals)?;
         let handle = coming.handle();
         let phase = Arc::new(Mutex::new(Phase::Starting));
+        let running = Arc::new(OnceLock::new());
         let mut taker = Taker {
+            running: Arc::clone(&running),
             crew: crew.clone(),
             phase: Arc::clone(&phase),
             reloader,
+            supervisor: supervisor.clone(),
             said: 0,
         };
         let take_all = move || coming.forever().for_each(|signal| taker.take(signal));
         let thread = crew.thread(Part::Signals, "rmbd-signals".to_owned(), take_all)?;
         Ok(Self {
             crew: crew.clone(),
+            supervisor,
             phase,
+            running,
             handle,
             thread: Some(thread),
         })
@@ -110,12 +123,20 @@ impl Signals {
 
     /// Handles no signals, for tests, whose process does not belong to the node.
     #[cfg(test)]
-    pub(super) fn none(crew: &Crew) -> io::Result<Self> {
-        Self::taking(crew, std::iter::empty(), None)
+    pub(super) fn none(crew: &Crew, supervisor: Supervisor) -> io::Result<Self> {
+        Self::taking(crew, std::iter::empty(), None, supervisor)
     }
 
-    /// Notes that the node serves: now there is something to lose, and a signal to end leads to an end in order.
-    pub(super) fn serve(&self) {
+    /// Who is told how the node is.
+    pub(super) fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// Notes that the node serves: now there is something to lose, and a signal to end leads to an end in order. From
+    /// now on a reload changes something of it.
+    pub(super) fn serve(&self, running: Running) {
+        // A node serves once.
+        let _ = self.running.set(running);
         *lock(&self.phase) = Phase::Serving;
     }
 }
@@ -139,8 +160,10 @@ fn lock(phase: &Mutex<Phase>) -> MutexGuard<'_, Phase> {
 struct Taker {
     crew: Crew,
     phase: Arc<Mutex<Phase>>,
+    running: Arc<OnceLock<Running>>,
     /// Reads the configuration file again, if the node has one.
     reloader: Option<Reloader>,
+    supervisor: Supervisor,
     /// A bit for each signal that was reported to do nothing.
     said: u128,
 }
@@ -150,10 +173,7 @@ impl Taker {
         let name = name(signal);
         match effect(signal) {
             Effect::End => self.end(signal, name),
-            Effect::Reload => match &mut self.reloader {
-                Some(reloader) => reloader.reload(&name),
-                None => info!("{name}: there is nothing to reload without --config or --limits"),
-            },
+            Effect::Reload => self.reload(&name),
             Effect::Nothing => {
                 let bit = 1_u128 << (signal & 127);
                 if self.said & bit == 0 {
@@ -161,6 +181,24 @@ impl Taker {
                 }
                 self.said |= bit;
             }
+        }
+    }
+
+    /// The supervisor waits for a reload's end, whether or not there is anything to reload.
+    fn reload(&mut self, name: &str) {
+        // Before the node serves, the message that a reload is over would say that it does.
+        let is_serving = matches!(*lock(&self.phase), Phase::Serving);
+        if is_serving {
+            self.supervisor.reloading();
+        }
+        match &mut self.reloader {
+            Some(reloader) => reloader.reload(name, self.running.get()),
+            None => info!(
+                "{name}: there is nothing to reload without --config, --limits or --cluster-key-file"
+            ),
+        }
+        if is_serving {
+            self.supervisor.reloaded();
         }
     }
 

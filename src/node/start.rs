@@ -20,6 +20,8 @@ use super::http::{HttpThread, ends_of_http};
 use super::keeping::{Keeping, KeptClients};
 use super::limits::rules;
 use super::overview::Overview;
+use super::program::ready_line;
+use super::reload::Running;
 use super::resp::{Resp, RespListeners};
 use super::signals::Signals;
 use super::spoe::SpoeListener;
@@ -30,6 +32,7 @@ use crate::data_dir::{DataDir, Folder};
 use crate::engine::{Engine, EngineOptions, Session};
 use crate::fronts::datagrams::ClientPort;
 use crate::fronts::envoy::EnvoyFront;
+use crate::fronts::http::StatusSource;
 use crate::fronts::http::api::Tokens;
 use crate::legacy::{LegacyPeers, Rounds};
 use crate::shared::{LimitsInForce, LoneSlices, Shared};
@@ -155,6 +158,14 @@ impl Node {
         let resp = resp.transpose()?;
         let spoe = spoe.map(|listener| listener.serve_by(&port));
         let agent = spoe.as_ref().map(|(_, agent)| Arc::clone(agent));
+        let resp_addr = resp.as_ref().map(Resp::address);
+        let needing = [
+            resp_addr.filter(|_| config.resp.password_file.is_none()),
+            agent.as_ref().map(|agent| agent.address()),
+            proxies_addr,
+        ];
+        let is_beyond = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+        let needs_list = needing.iter().flatten().any(is_beyond);
         let envoy = Envoy::new(EnvoyFront::new(Arc::clone(&port)), proxies_addr);
         let peers = Arc::new(LegacyPeers::new(config, replica));
         let overview = Arc::new(Overview::new(
@@ -167,7 +178,11 @@ impl Node {
             crew.clone(),
         ));
         if let Some(signals) = &signals {
-            signals.serve();
+            signals.serve(Running {
+                port: Arc::clone(&port),
+                cluster: overview.participation().cluster().cloned(),
+                needs_list,
+            });
         }
         let mut node = Self {
             session: Mutex::new(Session::sharing(Arc::clone(port.shared().engine()))),
@@ -178,10 +193,14 @@ impl Node {
             control: None,
             http: None,
             keeper: None,
+            watchdog: None,
             _signals: signals,
             _data_dir: data_dir,
         };
         // An early return drops `node`, which ends and joins what has been started.
+        let supervisor = node._signals.as_ref().map(Signals::supervisor);
+        let supervisor = supervisor.cloned().unwrap_or_default();
+        let roll_call = supervisor.roll_call(threads)?;
         let (alive, data_ended) = mpsc::channel(1);
         let (serving, serves) = std_mpsc::channel();
         let lookups = crew.lookups(Part::PeerLookup, &config.resolver);
@@ -211,8 +230,10 @@ impl Node {
             endings,
             serving,
             data_ended,
+            supervisor: supervisor.clone(),
+            ping: (roll_call.as_ref()).map(|roll_call| Arc::clone(roll_call.control())),
         };
-        let waiting = node.make_threads_ready(config, backend, alive)?;
+        let waiting = node.make_threads_ready(config, backend, roll_call.as_ref(), alive)?;
         waiting.serve(&mut node, control, http);
         if serves.recv().is_err() {
             // A thread has ended, and the crew knows why.
@@ -226,6 +247,10 @@ impl Node {
             let backend = node.overview.backend();
             let begun = keeping.begin(&node.crew, node.port.shared(), source, backend);
             node.keeper = Some(begun?);
+        }
+        if let Some(roll_call) = roll_call {
+            let line = ready_line(&node.overview.status());
+            node.watchdog = Some(supervisor.watch(&node.crew, roll_call, line)?);
         }
         node.overview.set_ready(true);
         Ok(node)

@@ -15,6 +15,7 @@ use super::control::{ControlThread, Runtime};
 use super::crew::{Crew, Part};
 use super::http::{self, HttpThread};
 use super::start::warn_of_fallback;
+use super::supervisor::RollCall;
 use super::{Node, NodeError, system};
 use crate::config::{IoChoice, NodeConfig};
 use crate::fronts::datagrams::{ClientPort, DataHandler};
@@ -22,8 +23,8 @@ use crate::fronts::resp::{RespHandler, RespPort};
 use crate::status::ObservedThread;
 use rmbd_io::limits::in_the_way_of_threads;
 use rmbd_io::{
-    Backend, Closed, EventLoop, Handler, LoopError, LoopOptions, Replies, StreamReplies, Streams,
-    Taken, Then, cpu,
+    Backend, Closed, EventLoop, Handler, LoopError, LoopOptions, Ping, Replies, StreamReplies,
+    Streams, Taken, Then, cpu,
 };
 use rmbd_udp::Train;
 
@@ -55,16 +56,17 @@ impl Node {
         &self,
         config: &NodeConfig,
         backend: Backend,
+        roll_call: Option<&RollCall>,
         alive: mpsc::Sender<Infallible>,
     ) -> Result<Waiting, NodeError> {
-        match Waiting::new(self, config, backend, &alive) {
+        match Waiting::new(self, config, backend, roll_call, &alive) {
             Err(NodeError::Ring(refused)) => {
                 let refused = refused.of_data_threads(self.overview.threads().len() as u64);
                 if config.io != IoChoice::Auto {
                     return Err(refused.into());
                 }
                 warn_of_fallback(&refused);
-                Waiting::new(self, config, Backend::Mmsg, &alive)
+                Waiting::new(self, config, Backend::Mmsg, roll_call, &alive)
             }
             outcome => outcome,
         }
@@ -76,6 +78,7 @@ impl Waiting {
         node: &Node,
         config: &NodeConfig,
         backend: Backend,
+        roll_call: Option<&RollCall>,
         alive: &mpsc::Sender<Infallible>,
     ) -> Result<Self, NodeError> {
         let threads = node.overview.threads().len();
@@ -112,6 +115,7 @@ impl Waiting {
                 options: LoopOptions {
                     busy_poll: Duration::from_micros(config.busy_poll_us.into()),
                 },
+                ping: roll_call.and_then(|roll_call| roll_call.data(thread).cloned()),
                 thread,
                 _alive: alive.clone(),
             };
@@ -272,6 +276,8 @@ struct DataThreadStart {
     crew: Crew,
     cpu: Option<usize>,
     options: LoopOptions,
+    /// The watchdog's questions to this thread, if there is one.
+    ping: Option<Ping>,
     thread: usize,
     /// A sender that is dropped last, when the thread has ended.
     _alive: mpsc::Sender<Infallible>,
@@ -322,6 +328,9 @@ impl DataThreadStart {
         let event_loop = event_loop.and_then(|mut event_loop| {
             if let Some((streams, _)) = &self.resp {
                 event_loop.serve_streams(streams.clone())?;
+            }
+            if let Some(ping) = &self.ping {
+                event_loop.answer(ping.clone());
             }
             Ok(event_loop)
         });

@@ -1,6 +1,7 @@
 //! The data that all threads of a node share: its counts, its limits, its clock, the call for the
 //! control thread, and whether it ends.
 
+mod access;
 mod limits;
 mod lone_slices;
 
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+pub(crate) use self::access::{Access, AccessInForce, Asks};
 pub(crate) use self::limits::LimitsInForce;
 pub(crate) use self::lone_slices::LoneSlices;
 use crate::engine::Engine;

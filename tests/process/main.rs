@@ -13,3 +13,5 @@ mod reload;
 mod resp;
 mod servers;
 mod signals;
+mod supervised;
+mod unit;

@@ -124,6 +124,14 @@ impl Node {
         Client::connect(self.udp, options).unwrap()
     }
 
+    /// Runs a command of the program that asks nobody.
+    pub(crate) fn run(words: &[&str]) -> std::process::Output {
+        std::process::Command::new(PROGRAM)
+            .args(words)
+            .output()
+            .unwrap()
+    }
+
     /// Runs a command of the program that asks this node.
     pub(crate) fn command(&self, words: &[&str]) -> std::process::Output {
         let server = self.udp.to_string();

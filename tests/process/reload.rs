@@ -1,7 +1,8 @@
 //! Tests of SIGHUP to a node that was started with a configuration file.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -9,8 +10,8 @@ use std::thread;
 use serde_json::Value;
 
 use crate::envoy::take_over_json;
-use crate::kept::said;
-use crate::nodes::{Node, wait_until};
+use crate::kept::{Scratch, said};
+use crate::nodes::{Node, loopback, wait_until};
 use rmbd_testkit::streams::{Kind, PATIENCE, Which};
 
 struct Reloaded {
@@ -109,7 +110,7 @@ fn limits_and_the_log_filter_are_taken_over() {
     let mut node = Reloaded::start("reload.toml", &limit("a", 1), &[]);
     node.reload(
         limit("a", 1),
-        "SIGHUP: limits, rules and the log filter are as they were",
+        "SIGHUP: all that a reload changes is as it was",
     );
     node.reload(limit("a", 2), "SIGHUP: changed limits: a");
     let both = limit("b", 1) + &limit("c", 1);
@@ -135,10 +136,7 @@ fn limits_and_the_log_filter_are_taken_over() {
         );
         assert_eq!(lines.lines().count(), 1, "{lines}");
     }
-    node.reload(
-        &both,
-        "SIGHUP: limits, rules and the log filter are as they were",
-    );
+    node.reload(&both, "SIGHUP: all that a reload changes is as it was");
     let changed =
         format!("threads = 2\nio = 'mmsg'\nmax-peers = 3\n{both}[[sketch]]\nname = 's'\n");
     // A flag gives the number of threads.
@@ -180,7 +178,7 @@ fn a_flag_is_not_reloaded() {
     let mut node = Reloaded::start("flag.toml", "log = 'error'\n", &["--log", "info"]);
     node.reload(
         "log = 'warn'\n",
-        "SIGHUP: limits, rules and the log filter are as they were",
+        "SIGHUP: all that a reload changes is as it was",
     );
     node.end();
 }
@@ -215,4 +213,132 @@ fn rules_are_taken_over_or_stay_as_they_are() {
     );
     assert!(!passes(&node));
     node.end();
+}
+
+/// One way in for each front that has a list, and a connection that was there before.
+#[test]
+fn a_network_that_is_taken_off_the_list_is_refused_from_then_on() {
+    let resp = SocketAddr::from((loopback(), 6_380)).to_string();
+    let lists = |allow: &str| format!("allow = ['{allow}']\n");
+    let here = lists("127.0.0.0/8");
+    let mut node = Reloaded::start("allow.toml", &here, &["--resp", &resp]);
+    let mut connection = TcpStream::connect(&resp).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ping = |connection: &mut TcpStream| {
+        let mut reply = [0; 7];
+        let _ = connection.write_all(b"PING\r\n");
+        connection.read(&mut reply).unwrap_or_default()
+    };
+    let posted = |node: &Reloaded| node.node.get("/v1/default/top?k=3").is_some();
+    node.node.add(1);
+    assert!(ping(&mut connection) == 7 && posted(&node));
+
+    node.reload(lists("10.0.0.0/8"), "SIGHUP: lists of allow");
+    let refused = |node: &Reloaded| {
+        let refused = node.node.status().datagrams.refused;
+        refused.get("not_allowed").copied().unwrap_or_default()
+    };
+    let before = refused(&node);
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    wait_until("a datagram that is refused", || {
+        socket.send_to(&[0; 13], node.node.udp).unwrap();
+        refused(&node) > before
+    });
+    assert_eq!(ping(&mut connection), 0, "the connection is closed");
+    let mut another = TcpStream::connect(&resp).unwrap();
+    assert_eq!(ping(&mut another), 0);
+    assert!(!posted(&node));
+
+    node.reload(&here, "SIGHUP: lists of allow");
+    node.node.add(1);
+    assert_eq!(node.node.count(), 2);
+    let mut another = TcpStream::connect(&resp).unwrap();
+    assert!(ping(&mut another) == 7 && posted(&node));
+    node.reload(
+        format!("{here}trust = ['10.0.0.0/8']\nshow-keys = ['10.0.0.0/8']\nmax-peers = 9\n"),
+        "these changes need a restart: max-peers",
+    );
+    node.end();
+}
+
+/// What is not on loopback, and has no password, keeps a list.
+#[test]
+fn a_list_that_guards_an_open_port_is_not_taken_away() {
+    let resp = SocketAddr::from(([0, 0, 0, 0], 0)).to_string();
+    let list = "allow = ['127.0.0.0/8']\n";
+    let mut node = Reloaded::start("open.toml", list, &["--resp", &resp]);
+    node.reload("", "lists of allow stay as they are: --spoe, --envoy");
+    node.reload(list, "SIGHUP: all that a reload changes is as it was");
+    node.end();
+}
+
+/// As the help of `keygen` says: the new key behind the old one on all nodes, then in front, then alone.
+#[test]
+fn keys_of_a_cluster_are_rotated_while_its_nodes_run() {
+    let scratch = Scratch::new("rotated");
+    let key = || String::from_utf8(Node::run(&["keygen"]).stdout).unwrap();
+    let (old, new) = (key(), key());
+    let files = ["a", "b"].map(|name| scratch.path(name));
+    let give = |of: &PathBuf, text: &str| fs::write(of, text).unwrap();
+    let words = |file: &PathBuf| ["--cluster-key-file", file.to_str().unwrap()].map(str::to_owned);
+    files.iter().for_each(|file| give(file, &old));
+    let mut nodes = Vec::new();
+    for file in &files {
+        let [option, file] = words(file);
+        let seed = nodes.first().map(|first: &Reloaded| first.node.udp.ip());
+        let seed = seed.map(|ip| SocketAddr::new(ip, 8_001).to_string());
+        let seed: Vec<_> = seed.iter().flat_map(|seed| ["--join", seed]).collect();
+        let more = [&[&*option, &*file], &seed[..]].concat();
+        nodes.push(Reloaded::start("rotated.toml", "", &more));
+    }
+    nodes[0].node.wait_for_members(1);
+    let mut count = 0;
+    let mut all_hear_all = |nodes: &[Reloaded]| {
+        for node in nodes {
+            node.node.add(1);
+            count += 1;
+            nodes
+                .iter()
+                .for_each(|other| other.node.wait_for_count(count));
+        }
+    };
+    for (text, told) in [
+        (
+            format!("{old}{new}"),
+            "the cluster's keys: 2, the first as before",
+        ),
+        (
+            format!("{new}{old}"),
+            "the cluster's keys: 2, another one first",
+        ),
+        (new.clone(), "the cluster's keys: 1, the first as before"),
+    ] {
+        for at in 0..nodes.len() {
+            give(&files[at], &text);
+            nodes[at].reload("", told);
+            all_hear_all(&nodes);
+        }
+    }
+    for (text, told) in [
+        ("", "the key file has no key"),
+        ("xyz", "line 1 of the key file has 3 characters"),
+    ] {
+        give(&files[0], text);
+        let lines = nodes[0].reload("", "the cluster's keys stay as they are");
+        assert!(lines.contains(told), "{lines}");
+        all_hear_all(&nodes);
+    }
+    // Who is given another key is a stranger from then on, and whoever gets the right one again is not.
+    give(&files[0], &old);
+    nodes[0].reload("", "the cluster's keys: 1, another one first");
+    let forged = |node: &Reloaded| {
+        let refused = node.node.status().cluster.refused;
+        refused.get("forged").copied().unwrap_or_default()
+    };
+    let before = forged(&nodes[1]);
+    wait_until("datagrams of a stranger", || forged(&nodes[1]) > before);
+    give(&files[0], &new);
+    nodes[0].reload("", "the cluster's keys: 1, another one first");
+    all_hear_all(&nodes);
+    nodes.into_iter().for_each(Reloaded::end);
 }

@@ -1,6 +1,7 @@
 //! One connection, and when it ends.
 
-use std::convert::Infallible;
+use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,7 +18,7 @@ use crate::bounds::{
     CONNECTION_WINDOW_BYTES, DRAIN_LIMIT, HEAD_BYTES_MAX, PROBE, REQUEST_LIMIT, STREAM_WINDOW_BYTES,
 };
 use crate::grpc::Services;
-use crate::{Bounds, Decide};
+use crate::{Bounds, Decide, Event};
 
 /// When a connection was used last, in milliseconds since its beginning; 0 is never. Relaxed: it stands for itself.
 #[derive(Debug, Default)]
@@ -25,7 +26,7 @@ struct Used(AtomicU64);
 
 /// Serves one connection from its first byte to its end. Its errors concern its client alone.
 pub(crate) async fn connection<D: Decide>(
-    stream: TcpStream,
+    (stream, from): (TcpStream, IpAddr),
     services: Arc<Services<D>>,
     bounds: Bounds,
     mut closing: watch::Receiver<()>,
@@ -35,7 +36,14 @@ pub(crate) async fn connection<D: Decide>(
     let service = service_fn(move |request| {
         let services = Arc::clone(&services);
         last.note(begin);
-        async move { Ok::<_, Infallible>(services.answer(request).await) }
+        async move {
+            // It may have been taken off the list since it connected.
+            if !services.decide.may_ask(from) {
+                services.decide.note(Event::NotAllowed);
+                return Err(io::Error::from(io::ErrorKind::PermissionDenied));
+            }
+            Ok(services.answer(request).await)
+        }
     });
     let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())

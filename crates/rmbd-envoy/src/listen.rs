@@ -106,7 +106,12 @@ impl<D: Decide> Connections<D> {
         // An answer is written at once, and nothing is gained by waiting for more of it.
         let _ = stream.set_nodelay(true);
         let services = Arc::clone(&self.services);
-        let connection = connection(stream, services, self.bounds, self.closing.subscribe());
+        let connection = connection(
+            (stream, from),
+            services,
+            self.bounds,
+            self.closing.subscribe(),
+        );
         self.tasks.spawn(connection);
     }
 

@@ -70,6 +70,7 @@ mod epoll;
 pub mod huge_pages;
 pub mod limits;
 mod mmsg;
+mod ping;
 mod refused;
 mod replies;
 mod socket;
@@ -81,6 +82,7 @@ mod tests;
 mod uring;
 
 pub use counters::IoCounters;
+pub use ping::Ping;
 pub use refused::RingRefused;
 pub use replies::Replies;
 pub use socket::{BindError, DataSocket, SocketOptions, bind_group};
@@ -210,6 +212,7 @@ impl EventLoop {
             busy_poll: BusyPoll::new(options.busy_poll, Arc::clone(&counters)),
             socket,
             stop,
+            ping: None,
             counters,
         };
         Ok(Self(match backend {
@@ -227,6 +230,16 @@ impl EventLoop {
             Inner::Uring(uring) => uring.serve_streams(streams),
             Inner::Mmsg(mmsg) => mmsg.serve_streams(streams),
         }
+    }
+
+    /// Answers these questions beside its work. To be called before [`run`](Self::run); without it nothing is looked at
+    /// for them.
+    pub fn answer(&mut self, ping: Ping) {
+        let endpoint = match &mut self.0 {
+            Inner::Uring(uring) => uring.endpoint(),
+            Inner::Mmsg(mmsg) => mmsg.endpoint(),
+        };
+        endpoint.ping = Some(ping);
     }
 
     /// Hands trains to `handler` until the stop signal is given, and then those that have already been received. It
@@ -248,6 +261,8 @@ impl EventLoop {
 struct Endpoint {
     socket: Arc<DataSocket>,
     stop: Stop,
+    /// Questions whether the loop comes round, if anybody asks them.
+    ping: Option<Ping>,
     busy_poll: BusyPoll,
     counters: Arc<IoCounters>,
     replies: Replies,

@@ -45,6 +45,10 @@ impl Loop {
         Ok(())
     }
 
+    pub(super) fn endpoint(&mut self) -> &mut Endpoint {
+        &mut self.endpoint
+    }
+
     pub(super) fn run(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
         let mut ready = Ready {
             datagrams: true,
@@ -57,6 +61,9 @@ impl Loop {
             {
                 streams.look(handler)?;
                 handler.pause();
+            }
+            if let Some(ping) = &self.endpoint.ping {
+                ping.answer();
             }
             ready = match look_again {
                 true => self.ready_again(),
@@ -92,12 +99,17 @@ impl Loop {
         }
     }
 
-    /// Sleeps until a datagram, something on a stream or the stop signal comes.
+    /// Sleeps until a datagram, something on a stream, a question or the stop signal comes.
     fn sleep(&self) -> Result<Ready, LoopError> {
+        let stop = PollFd::new(&self.endpoint.stop, PollFlags::IN);
+        // Where nobody asks, the stop signal is waited for twice.
+        let ping = self.endpoint.ping.as_ref();
+        let ping = ping.map_or_else(|| stop.clone(), |ping| PollFd::new(ping, PollFlags::IN));
         let Some(streams) = &self.streams else {
             let mut fds = [
                 PollFd::new(&*self.endpoint.socket, PollFlags::IN),
-                PollFd::new(&self.endpoint.stop, PollFlags::IN),
+                stop,
+                ping,
             ];
             poll(&mut fds, None)?;
             return Ok(Ready {
@@ -107,8 +119,9 @@ impl Loop {
         };
         let mut fds = [
             PollFd::new(&*self.endpoint.socket, PollFlags::IN),
-            PollFd::new(&self.endpoint.stop, PollFlags::IN),
+            stop,
             PollFd::new(streams, PollFlags::IN),
+            ping,
         ];
         let sleep_max = streams.sleep_max();
         let timespec = sleep_max.and_then(|time| Timespec::try_from(time).ok());

@@ -20,6 +20,8 @@ struct Echo {
     datagrams: u64,
     bytes: u64,
     silent: bool,
+    /// Who is told of a train, and what it waits for then.
+    held: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
     /// Number of trains since the last pause.
     gathered: usize,
 }
@@ -28,6 +30,10 @@ impl Handler for Echo {
     fn train(&mut self, train: &Train<'_>, replies: &mut Replies) {
         self.gathered += 1;
         assert!(self.gathered <= TRAINS_TO_PAUSE_MAX);
+        if let Some((told, let_go)) = &self.held {
+            told.send(()).unwrap();
+            let _ = let_go.recv();
+        }
         for datagram in train.datagrams() {
             self.datagrams += 1;
             self.bytes += datagram.len() as u64;
@@ -46,6 +52,7 @@ struct Server {
     socket: Arc<DataSocket>,
     counters: Arc<IoCounters>,
     stop: Stop,
+    ping: Ping,
     thread: Option<JoinHandle<Echo>>,
 }
 
@@ -79,13 +86,16 @@ impl Server {
         let socket = Arc::new(group.remove(0));
         let counters = Arc::new(IoCounters::default());
         let stop = Stop::new().unwrap();
+        let ping = Ping::new().unwrap();
         let (ready, is_ready) = mpsc::channel();
         let thread = std::thread::spawn({
             let (socket, stop, counters) =
                 (Arc::clone(&socket), stop.clone(), Arc::clone(&counters));
+            let ping = ping.clone();
             move || {
                 let mut event_loop =
                     EventLoop::new(backend, socket, stop, options, counters).unwrap();
+                event_loop.answer(ping);
                 ready.send(()).unwrap();
                 event_loop.run(&mut echo).unwrap();
                 echo
@@ -96,6 +106,7 @@ impl Server {
             socket,
             counters,
             stop,
+            ping,
             thread: Some(thread),
         }
     }
@@ -112,6 +123,14 @@ impl Server {
             .connect((host, self.socket.local_addr().port()))
             .unwrap();
         client
+    }
+
+    fn wait_for_answer(&self) {
+        let started = Instant::now();
+        while !self.ping.is_answered() {
+            assert!(started.elapsed() < SOME_TIME, "a question in vain");
+            std::thread::yield_now();
+        }
     }
 
     fn finish(mut self) -> Echo {
@@ -282,6 +301,67 @@ fn busy_polling_serves_and_stops_too() {
             assert_eq!(receive(&client), [i; 10]);
         }
         assert_eq!(server.finish().datagrams, 200);
+    }
+}
+
+/// Many questions each, so that one that comes while another is answered is among them.
+#[test]
+fn a_question_is_answered_by_an_idle_loop_by_a_spinning_one_and_under_load() {
+    for backend in BACKENDS {
+        for busy_poll in [Duration::ZERO, Duration::from_secs(1)] {
+            let options = LoopOptions { busy_poll };
+            let server =
+                Server::start_with(backend, "127.0.0.1:0", 1 << 20, options, Echo::default());
+            for questions in 1..200 {
+                (0..questions % 3).for_each(|_| server.ping.ask());
+                server.wait_for_answer();
+            }
+            let (client, done) = (server.client(), Stop::new().unwrap());
+            let flood = std::thread::spawn({
+                let done = done.clone();
+                move || {
+                    while !done.is_given() {
+                        let _ = client.send(&[0; 141]);
+                    }
+                }
+            });
+            for _ in 0..100 {
+                server.ping.ask();
+                server.wait_for_answer();
+            }
+            done.give();
+            flood.join().unwrap();
+            // It sleeps again, and is woken as before.
+            server.ping.ask();
+            server.wait_for_answer();
+            server.finish();
+        }
+    }
+}
+
+#[test]
+fn a_loop_that_is_held_does_not_answer_until_it_is_let_go() {
+    for backend in BACKENDS {
+        let (told, is_held) = mpsc::channel();
+        let (let_go, goes) = mpsc::channel();
+        let echo = Echo {
+            held: Some((told, goes)),
+            ..Echo::default()
+        };
+        let options = LoopOptions::default();
+        let server = Server::start_with(backend, "127.0.0.1:0", 1 << 20, options, echo);
+        server.ping.ask();
+        server.wait_for_answer();
+        let client = server.client();
+        client.send(&[1; 10]).unwrap();
+        is_held.recv_timeout(SOME_TIME).unwrap();
+        server.ping.ask();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!server.ping.is_answered(), "{backend:?}");
+        let_go.send(()).unwrap();
+        server.wait_for_answer();
+        drop(let_go);
+        server.finish();
     }
 }
 

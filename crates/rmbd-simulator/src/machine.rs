@@ -234,6 +234,8 @@ pub trait Machine: Sized {
     /// Boots and addresses of the members that the node takes for live.
     fn live(&self, now: Duration) -> Vec<(Boot, SocketAddr)>;
     fn push_to(&mut self, now: Duration, target: SocketAddr);
+    /// Takes other keys while it runs. A machine without keys has nothing to take.
+    fn set_keys(&mut self, _now: Duration, _keys: &[u8]) {}
     fn leave(&mut self, now: Duration);
     fn is_flushed(&self) -> bool;
     fn is_ready(&self) -> bool;

@@ -310,6 +310,10 @@ impl Machine for Node {
         self.cluster.push_to(now, target);
     }
 
+    fn set_keys(&mut self, now: Duration, keys: &[u8]) {
+        self.cluster.set_keys(now, key_ring(keys));
+    }
+
     fn leave(&mut self, now: Duration) {
         self.cluster.leave(now);
     }

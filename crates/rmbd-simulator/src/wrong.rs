@@ -135,6 +135,10 @@ impl<F: Flaw> Machine for Wrong<F> {
         self.node.live(now)
     }
 
+    fn set_keys(&mut self, now: Duration, keys: &[u8]) {
+        self.node.set_keys(now, keys);
+    }
+
     fn push_to(&mut self, now: Duration, target: SocketAddr) {
         self.node.push_to(now, target);
     }

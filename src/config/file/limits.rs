@@ -11,7 +11,7 @@ use crate::config::limits::{
 };
 use crate::config::span;
 
-const KEYS: [&str; 9] = [
+pub(in crate::config) const KEYS: [&str; 9] = [
     "name",
     "sketch",
     "keys",
@@ -22,7 +22,7 @@ const KEYS: [&str; 9] = [
     "exempt",
     "shadow",
 ];
-const OVERRIDE_KEYS: [&str; 3] = ["key", "network", "amounts"];
+pub(in crate::config) const OVERRIDE_KEYS: [&str; 3] = ["key", "network", "amounts"];
 
 /// A limit of a file, before its sketch is known.
 #[derive(Debug, Clone, PartialEq)]

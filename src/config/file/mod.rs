@@ -23,9 +23,9 @@
 //! The values of options are not checked here: they go through the parsers of the command line.
 
 mod fields;
-mod limits;
+pub(super) mod limits;
 mod place;
-mod sketches;
+pub(super) mod sketches;
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -5,7 +5,7 @@ use super::place::{FileError, Place, Places};
 use crate::config::sketches::{SKETCHES_MAX, SketchError, SketchWish, WindowConfig};
 use crate::config::span;
 
-const KEYS: [&str; 7] = [
+pub(in crate::config) const KEYS: [&str; 7] = [
     "name",
     "width",
     "depth",
@@ -14,7 +14,7 @@ const KEYS: [&str; 7] = [
     "window",
     "top",
 ];
-const WINDOW_KEYS: [&str; 3] = ["span", "step", "width"];
+pub(in crate::config) const WINDOW_KEYS: [&str; 3] = ["span", "step", "width"];
 
 /// A sketch of a file.
 #[derive(Debug, Clone, PartialEq)]

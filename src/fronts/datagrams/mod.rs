@@ -1,7 +1,6 @@
 //! Datagrams at the client port. A data thread adds and counts what they ask for, and hands over what is rare. It
 //! allocates nothing after it was made.
 
-mod access;
 mod answers;
 mod compact;
 mod hand_off;
@@ -15,18 +14,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use self::access::Asks;
 use self::answers::{Answers, ReplySlot};
 pub(crate) use self::hand_off::Parcel;
 pub(crate) use self::port::ClientPort;
 pub(crate) use self::probe::{is_probe_answer, probe_key};
 use crate::engine::{Admitted, Allowed, Answer, Session};
+use crate::shared::Access;
 use crate::status::{ObservedThread, Tally, TurnedAway};
 use rmbd_io::{self as io, Replies};
 use rmbd_proto::compact::{INFO_ANSWER_BYTES_MAX, REPLY_HEAD_BYTES, is_reply, is_request};
 use rmbd_proto::legacy::{self, Layout, Message};
 use rmbd_sketch::Exhausted;
-use rmbd_store::SketchIndex;
+use rmbd_store::{Seen, SketchIndex};
 use rmbd_udp::Train;
 
 /// Time between two looks whether a pass has come that adds wait for.
@@ -52,6 +51,8 @@ struct Desk {
     /// What a byte of a compact request may weigh.
     byte_weight: u64,
     answers: Answers,
+    /// Who may do what, as it was with the latest train.
+    access: Seen<Access>,
     /// The answer to info for each sketch; its cookie is that of the latest who asked.
     infos: Box<[Box<[u8]>]>,
     /// Where the train at hand is from.
@@ -73,7 +74,7 @@ impl io::Handler for DataHandler {
     fn train(&mut self, train: &Train<'_>, replies: &mut Replies) {
         let (port, desk) = (&*self.port, &mut self.desk);
         let from = train.from();
-        if !port.may_use(from.ip()) {
+        if !desk.access.current(port.access()).may_use(from.ip()) {
             let datagrams = train.datagrams().count() as u64;
             desk.tally.received += datagrams;
             return desk.tally.turn_away(TurnedAway::NotAllowed, datagrams);
@@ -107,6 +108,7 @@ impl Desk {
             session: Session::new(Arc::clone(engine)),
             byte_weight: compact::byte_weight(engine.max_weight()),
             answers: Answers::new(layout.dialect),
+            access: Seen::default(),
             infos: operations::encode_infos(port),
             from: Ipv4Addr::UNSPECIFIED.into(),
             now: None,
@@ -185,7 +187,7 @@ impl Desk {
     }
 
     fn hand_off_if_trusted(&mut self, port: &ClientPort, datagram: &[u8], from: SocketAddr) {
-        if port.is_trusted(from.ip()) {
+        if self.access.current(port.access()).is_trusted(from.ip()) {
             self.hand_off(port, datagram, from);
         } else {
             self.tally.turn_away(TurnedAway::NotTrusted, 1);

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use super::access::Asks;
 use super::answers::{Answers, ReplySlot};
 use super::compact::problem;
 use super::{ClientPort, Desk};
 use crate::engine::{
     Admitted, Answer, Bounds, Limit, LimitPart, LimitParts, LimitsAnswer, TopAnswer, Verdict,
 };
+use crate::shared::Asks;
 use rmbd_proto::compact::{
     self, BOUNDS_ANSWER_BYTES, BoundsAnswer, COUNT_ANSWER_BYTES, HASH_FNV, HASH_XXH3,
     INFO_BEHIND_COOKIE_BYTES, Info, LIMITS_ANSWER_BYTES, Limits, Operation, PARDON_ANSWER_BYTES,
@@ -149,7 +149,7 @@ impl Desk {
         named: (&[u8], &[u8]),
         time: Duration,
     ) -> Result<(), Problem> {
-        if !port.is_trusted(self.from) {
+        if !self.access.current(port.access()).is_trusted(self.from) {
             return Err(Problem::NotTrusted);
         }
         let at = self.reserve(PARDON_ANSWER_BYTES)?;
@@ -314,7 +314,8 @@ impl Desk {
         (first, most): (u64, u64),
     ) -> Result<(), Problem> {
         let now = self.now(port);
-        let is_redacted = !port.may_see_keys(self.from, Asks::Himself);
+        let access = self.access.current(port.access());
+        let is_redacted = !access.may_see_keys(self.from, Asks::Himself);
         let told = self.session.top(sketch, window_ms).map_err(problem)?;
         let head = head_of(&told, is_redacted, now);
         let [first, most] = [first, most].map(|it| usize::try_from(it).unwrap_or(usize::MAX));

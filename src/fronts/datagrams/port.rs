@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::access::{Access, Asks};
 use super::hand_off::HandOff;
 use crate::config::NodeConfig;
-use crate::shared::Shared;
+use crate::shared::{Access, AccessInForce, Asks, Shared};
 use rmbd_io::DataSocket;
 use rmbd_proto::legacy::{Dialect, Layout, MESSAGE_BYTES};
 
@@ -22,7 +21,7 @@ pub(crate) struct ClientPort {
     address: SocketAddr,
     /// Any of its sockets.
     sender: Option<Arc<DataSocket>>,
-    access: Access,
+    access: AccessInForce,
     layout: Layout,
     rare: HandOff,
     /// Somebody was asked what they are, so that replies are to be expected.
@@ -44,15 +43,13 @@ impl ClientPort {
             width: config.geometry.width(),
             depth: config.geometry.depth(),
         };
+        let access = AccessInForce::default();
+        Access::of(config).replace(&access);
         Self {
             shared,
             address: socket.map_or_else(|| ([0; 4], 0).into(), |socket| socket.local_addr()),
             sender: socket.cloned(),
-            access: Access::new(
-                config.allow.clone(),
-                config.trust.clone(),
-                config.show_keys.clone(),
-            ),
+            access,
             layout,
             rare: HandOff::new(rare_message_bytes(layout)),
             awaits_answers: AtomicBool::new(false),
@@ -73,19 +70,25 @@ impl ClientPort {
         self.layout
     }
 
+    /// Who may do what. Data threads keep what they have seen of it; the questions below are for all others, who may
+    /// wait for an instant.
+    pub(crate) fn access(&self) -> &AccessInForce {
+        &self.access
+    }
+
     /// Whether this address may use it at all.
     pub(crate) fn may_use(&self, ip: IpAddr) -> bool {
-        self.access.may_use(ip)
+        self.access.get().may_use(ip)
     }
 
     /// Whether this address may give orders, such as `peer` and `sync`.
     pub(crate) fn is_trusted(&self, ip: IpAddr) -> bool {
-        self.access.is_trusted(ip)
+        self.access.get().is_trusted(ip)
     }
 
     /// Whether whoever asks from this address may see the names of keys.
     pub(crate) fn may_see_keys(&self, ip: IpAddr, asks: Asks) -> bool {
-        self.access.may_see_keys(ip, asks)
+        self.access.get().may_see_keys(ip, asks)
     }
 
     /// The rare messages' way from the data threads to the control thread.

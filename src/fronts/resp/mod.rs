@@ -18,7 +18,7 @@ mod port;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +28,11 @@ use self::commands::Call;
 pub use self::password::RespError;
 pub(crate) use self::port::RespPort;
 use crate::engine::Session;
+use crate::shared::Access;
 use crate::status::{ObservedThread, Tally};
 use rmbd_io::{Closed, StreamReplies, Taken, Then};
 use rmbd_proto::resp::{Parsed, Words};
+use rmbd_store::Seen;
 
 /// What who finds no place is told.
 const NO_PLACE: &[u8] = b"-ERR max number of clients reached\r\n";
@@ -52,6 +54,8 @@ struct Desk {
     /// Questions are answered with the slot of their reply in `answers`.
     session: Session<Slot>,
     answers: Answers,
+    /// Who may do what, as it was when bytes came last.
+    access: Seen<Access>,
     /// When the bytes at hand came; read from the clock when it is first needed.
     now: Option<Duration>,
     tally: Tally,
@@ -69,6 +73,7 @@ impl RespHandler {
             desk: Desk {
                 session: Session::sharing(engine),
                 answers: Answers::default(),
+                access: Seen::default(),
                 now: None,
                 tally: Tally::default(),
             },
@@ -79,7 +84,7 @@ impl RespHandler {
     /// A connection was accepted. Returns whether its client may use the node.
     pub(crate) fn opened(&mut self, connection: usize, from: SocketAddr) -> bool {
         self.has_news = true;
-        if !self.port.may_use(from.ip()) {
+        if !self.desk.may_use(&self.port, from.ip()) {
             self.desk.tally.connections_not_allowed += 1;
             return false;
         }
@@ -108,6 +113,13 @@ impl RespHandler {
             };
         };
         let (desk, words) = (&mut self.desk, &mut self.words);
+        // A reload may have taken its network off the list.
+        if !desk.may_use(&self.port, client.from) {
+            return Taken {
+                bytes: bytes.len(),
+                then: Then::End,
+            };
+        }
         desk.now = None;
         let mut taken = 0;
         let then = loop {
@@ -160,8 +172,9 @@ impl RespHandler {
     /// There was no place for a connection. Returns what it is told.
     pub(crate) fn turned_away(&mut self, from: SocketAddr) -> &'static [u8] {
         self.has_news = true;
+        let may_use = self.desk.may_use(&self.port, from.ip());
         let tally = &mut self.desk.tally;
-        if self.port.may_use(from.ip()) {
+        if may_use {
             tally.connections_without_place += 1;
             NO_PLACE
         } else {
@@ -182,6 +195,11 @@ impl RespHandler {
 }
 
 impl Desk {
+    #[inline]
+    fn may_use(&mut self, port: &RespPort, ip: IpAddr) -> bool {
+        self.access.current(port.access()).may_use(ip)
+    }
+
     /// Awaits all answers, and writes all replies behind `out`.
     #[inline]
     fn finish(&mut self, out: &mut Vec<u8>) {

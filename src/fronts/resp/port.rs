@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::client::Client;
 use super::password::{Password, RespError};
 use crate::config::NodeConfig;
-use crate::fronts::datagrams::{Asks, ClientPort};
-use crate::shared::Shared;
+use crate::fronts::datagrams::ClientPort;
+use crate::shared::{AccessInForce, Shared};
 use rmbd_store::{NamedSketch, SketchIndex};
 
 /// Where clients of Redis's protocol connect to.
@@ -47,14 +47,9 @@ impl RespPort {
         self.port.shared()
     }
 
-    /// Whether this address may use it at all.
-    pub(super) fn may_use(&self, ip: IpAddr) -> bool {
-        self.port.may_use(ip)
-    }
-
-    /// Whether whoever asks from this address may see the names of keys.
-    pub(super) fn may_see_keys(&self, ip: IpAddr) -> bool {
-        self.port.may_see_keys(ip, Asks::Himself)
+    /// Who may do what.
+    pub(super) fn access(&self) -> &AccessInForce {
+        self.port.access()
     }
 
     /// A client that has said nothing yet.

@@ -4,7 +4,7 @@
 //! many notifications over each.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,6 +128,7 @@ impl<P: Fn()> House<P> {
         let _ = stream.set_nodelay(true);
         let connection = Connection {
             stream,
+            from: from.ip(),
             agent: Arc::clone(&self.agent),
             limits: self.limits,
             ending: self.agent.ending(),
@@ -161,6 +162,7 @@ impl<P: Fn()> House<P> {
 /// One connection.
 struct Connection {
     stream: TcpStream,
+    from: IpAddr,
     agent: Arc<Agent>,
     limits: Limits,
     ending: watch::Receiver<bool>,
@@ -210,6 +212,13 @@ impl Connection {
         // When the connection began, the last frame was done, or the first byte of the next one came.
         let mut since = Instant::now();
         loop {
+            // A reload may have taken its network off the list.
+            if !self.agent.may_use(self.from) {
+                return Ended::Told(
+                    StatusCode::Normal,
+                    "this node's --allow names those who may ask",
+                );
+            }
             let taken = dialogue.received(&self.agent, &received[..filled], out);
             if taken.bytes > 0 {
                 received.copy_within(taken.bytes..filled, 0);

@@ -19,6 +19,7 @@ use self::sampling::Sampling;
 use super::crew::{Crew, Ending, Part, Task};
 use super::http::HttpHold;
 use super::overview::Overview;
+use super::supervisor::{ControlPing, Supervisor};
 use super::{NodeError, system};
 use crate::cluster_io::{ClusterSockets, ClusterTask, Seeds, SharedCluster};
 use crate::legacy::Rounds;
@@ -40,6 +41,9 @@ pub(super) struct ControlThread {
     pub(super) serving: std_mpsc::Sender<()>,
     /// A channel of which each thread that adds has a sender, and drops it when it adds no more.
     pub(super) data_ended: mpsc::Receiver<Infallible>,
+    pub(super) supervisor: Supervisor,
+    /// The watchdog's questions, if there is one.
+    pub(super) ping: Option<Arc<ControlPing>>,
 }
 
 /// The task that goes over our own cells, and publishes what was added to them.
@@ -102,6 +106,8 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
         mut endings,
         serving,
         mut data_ended,
+        supervisor,
+        ping,
     } = control;
     let crew = overview.crew().clone();
     // The watch is inside the runtime: a panic takes the tasks along, and their ends would otherwise be reported
@@ -121,7 +127,11 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
         crew.task(Part::Rounds, |leave| rounds.run(leave, each_round))
     };
     let _ = serving.send(());
-    let Some(ending) = next(&mut endings, &crew).await else {
+    let ending = tokio::select! {
+        ending = next(&mut endings, &crew) => ending,
+        () = answer(ping.as_deref()) => None,
+    };
+    let Some(ending) = ending else {
         // The crew keeps a sender; it is told of this return.
         return Ok(());
     };
@@ -130,6 +140,7 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
     }
     overview.set_ready(false);
     crew.begin_end();
+    supervisor.stopping();
     if let Some(http) = &mut http {
         http.end_adding();
     }
@@ -141,6 +152,14 @@ async fn serve(control: ControlThread) -> std::io::Result<()> {
     publisher.end().await;
     drop(http);
     Ok(())
+}
+
+/// Answers the watchdog's questions, for ever.
+async fn answer(ping: Option<&ControlPing>) {
+    match ping {
+        Some(ping) => ping.answer_all().await,
+        None => std::future::pending().await,
+    }
 }
 
 #[cfg(not(test))]

@@ -81,6 +81,8 @@ parts! {
     Http, "the thread of HTTP", true;
     /// The thread that handles signals.
     Signals, "the thread for signals", true;
+    /// The thread that feeds the watchdog of a supervisor.
+    Watchdog, "the thread of the watchdog", true;
     /// The thread that writes snapshot files.
     Snapshots, "the thread for snapshot files", true;
     /// A connection of HTTP.

@@ -12,6 +12,7 @@ use crate::config::{ClusterChoice, HostPort, IoChoice, NodeConfig};
 use crate::node::Node;
 use crate::node::crew::{Crew, Fault, How, Part};
 use crate::node::signals::Signals;
+use crate::node::supervisor::testing::noting;
 use crate::shared::LimitsInForce;
 use rmbd_proto::legacy::{Dialect, encode_peer};
 use rmbd_sketch::Geometry;
@@ -46,7 +47,8 @@ fn start(fault: &Fault, io: IoChoice) -> Node {
         config.cluster.join = vec!["localhost:9".parse::<HostPort>().unwrap()];
     }
     let (crew, endings) = Crew::with(fault.clone()).unwrap();
-    let signals = Signals::none(&crew).unwrap();
+    let (supervisor, _) = noting(PATIENCE);
+    let signals = Signals::none(&crew, supervisor).unwrap();
     let limits = Arc::new(LimitsInForce::new(&config.limits));
     Node::start_with(&config, (crew, endings), Some(signals), limits).unwrap()
 }
@@ -167,6 +169,41 @@ fn an_end_that_was_asked_for_is_no_failure() {
         for &part in Part::ALL {
             let node = start(&Fault::new(part, How::Return), io);
             assert!(node.stop().is_ok(), "{part}");
+        }
+    }
+}
+
+/// A data thread with a fault that is not due stands still before it serves. All others go on.
+#[test]
+fn a_watchdog_is_not_fed_while_a_data_thread_is_held() {
+    for io in [IoChoice::Uring, IoChoice::Mmsg] {
+        for holds in [true, false] {
+            // Another part's fault holds nothing.
+            let part = if holds { Part::Data } else { Part::Sampling };
+            let fault = Fault::new(part, How::Return);
+            let (crew, endings) = Crew::with(fault.clone()).unwrap();
+            let (supervisor, notes) = noting(Duration::from_millis(400));
+            let signals = Signals::none(&crew, supervisor).unwrap();
+            let config = NodeConfig {
+                threads: Some(2),
+                io,
+                ..NodeConfig::at("127.0.0.1:0")
+            };
+            let limits = Arc::new(LimitsInForce::new(&[]));
+            let node = Node::start_with(&config, (crew, endings), Some(signals), limits).unwrap();
+            let told = |text: &str| {
+                let notes = notes.lock().unwrap();
+                notes.iter().filter(|note| note.contains(text)).count()
+            };
+            if holds {
+                let silent = "STATUS=rmbd-data-0, rmbd-data-1 did not answer";
+                wait_for("a watchdog that starves", || told(silent) > 1);
+                assert_eq!(told("WATCHDOG=1"), 0, "{io}: {notes:?}");
+            } else {
+                wait_for("food", || told("WATCHDOG=1") > 5);
+            }
+            let _ = node.stop();
+            assert_eq!(told("STOPPING=1"), 1, "{io}");
         }
     }
 }

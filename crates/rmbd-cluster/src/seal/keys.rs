@@ -109,6 +109,12 @@ impl KeyRing {
         })
     }
 
+    /// Whether both seal with the same key.
+    #[must_use]
+    pub fn seals_like(&self, other: &Self) -> bool {
+        self.name(0) == other.name(0)
+    }
+
     /// The ring of clusters without a key file; everybody has it.
     #[must_use]
     pub fn public() -> Self {
@@ -131,6 +137,22 @@ impl KeyRing {
         self.keys.len()
     }
 
+    /// Where another ring has this ring's key number `index`.
+    pub(super) fn position_in(&self, other: &Self, index: usize) -> Option<usize> {
+        let name = self.name(index);
+        (0..other.len()).find(|&at| other.name(at) == name)
+    }
+
+    /// What tells keys apart without being one. No channel's key is derived from as many bytes.
+    fn name(&self, index: usize) -> [u8; KEY_BYTES] {
+        let mut bytes = [0; KEY_BYTES];
+        self.keys[index]
+            .expand(&[b"name"], KeyBytes)
+            .and_then(|name| name.fill(&mut bytes))
+            .expect("HKDF-SHA256 gives up to 255 times 32 bytes");
+        bytes
+    }
+
     /// The key of a channel, from the ring's key number `index`, which must be below [`Self::len`].
     pub(super) fn channel_key(&self, index: usize, channel: Channel) -> LessSafeKey {
         let mut bytes = self.channel_key_bytes(index, channel);
@@ -149,6 +171,16 @@ impl KeyRing {
         bytes
     }
 }
+
+/// The same keys in the same order.
+impl PartialEq for KeyRing {
+    fn eq(&self, other: &Self) -> bool {
+        let names = (0..self.len()).map(|index| self.name(index));
+        self.public == other.public && names.eq((0..other.len()).map(|index| other.name(index)))
+    }
+}
+
+impl Eq for KeyRing {}
 
 /// Neither keys nor anything derived from them.
 impl fmt::Debug for KeyRing {

@@ -48,6 +48,7 @@ impl Default for OpenersOptions {
 #[derive(Debug)]
 pub struct Openers {
     keys: KeyRing,
+    unknown_keys_per_s: u32,
     max_channels: usize,
     known: BTreeMap<Channel, Known>,
     unknown: TokenBucket,
@@ -152,20 +153,32 @@ impl Openers {
     /// No channel is known yet.
     #[must_use]
     pub fn new(keys: KeyRing, options: OpenersOptions) -> Self {
-        // At most 8 keys.
-        let unknown_per_s = (options.unknown_keys_per_s / keys.len() as u32).max(1);
-        let unknown = Rate {
-            burst: unknown_per_s.into(),
-            per_s: unknown_per_s.into(),
-        };
+        let unknown = unknown_rate(&keys, options.unknown_keys_per_s);
         Self {
             keys,
+            unknown_keys_per_s: options.unknown_keys_per_s,
             max_channels: options.max_channels.max(1),
             known: BTreeMap::new(),
             unknown: TokenBucket::new(unknown, Duration::ZERO),
             changes: 0,
             scratch: Vec::new(),
         }
+    }
+
+    /// Opens with these keys from now on. Channels of keys that are gone are forgotten, and not known again; all others
+    /// go on, and no number of them is taken twice.
+    pub fn set_keys(&mut self, now: Duration, keys: KeyRing) {
+        let places: Vec<_> = (0..self.keys.len())
+            .map(|index| self.keys.position_in(&keys, index))
+            .collect();
+        self.known.retain(|_, known| {
+            let place = places.get(known.key_index).copied().flatten();
+            known.key_index = place.unwrap_or(known.key_index);
+            place.is_some()
+        });
+        self.unknown = TokenBucket::new(unknown_rate(&keys, self.unknown_keys_per_s), now);
+        self.keys = keys;
+        self.changes += 1;
     }
 
     /// Opens a datagram in place, and takes each number of a channel once. Nothing is allocated for a
@@ -281,6 +294,16 @@ impl Openers {
             (channel, known.key_index, window, known.last_use)
         };
         self.known.iter().map(state).collect()
+    }
+}
+
+/// How many datagrams of unknown channels are tried, each with all keys.
+fn unknown_rate(keys: &KeyRing, unknown_keys_per_s: u32) -> Rate {
+    // At most 8 keys.
+    let per_s = (unknown_keys_per_s / keys.len() as u32).max(1);
+    Rate {
+        burst: per_s.into(),
+        per_s: per_s.into(),
     }
 }
 

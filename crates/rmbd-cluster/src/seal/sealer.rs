@@ -47,6 +47,16 @@ impl Sealer {
         }
     }
 
+    /// A sealer of another channel that goes on with the numbers of this one, so that none of them means two datagrams
+    /// to who sends them. `channel.id` must be random, and drawn for this sealer.
+    #[must_use]
+    pub fn succeeded_by(&self, keys: &KeyRing, channel: Channel) -> Self {
+        Self {
+            number: self.number,
+            ..Self::new(keys, channel)
+        }
+    }
+
     /// The channel that this is the sending end of.
     #[must_use]
     pub const fn channel(&self) -> Channel {

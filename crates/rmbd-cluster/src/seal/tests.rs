@@ -435,6 +435,59 @@ fn nodes_in_the_midst_of_a_rotation_understand_each_other() {
     }
 }
 
+/// Each ring after each other one: what a ring opens is what it would open from the start, but for numbers that came
+/// before, which are taken from nobody again.
+#[test]
+fn a_ring_that_takes_the_place_of_another_opens_what_it_would_open_alone() {
+    let rings: [&[u8]; 7] = [&[1], &[2], &[1, 2], &[2, 1], &[1, 2, 3], &[3, 1], &[3]];
+    for before in rings {
+        for after in rings {
+            let mut openers = openers(before, ENDLESS);
+            let mut sealers: Vec<_> = (1..=3_u8)
+                .map(|key| {
+                    sealer(
+                        &[key],
+                        Channel {
+                            id: key.into(),
+                            ..CHANNEL
+                        },
+                    )
+                })
+                .collect();
+            let first: Vec<_> = sealers
+                .iter_mut()
+                .map(|sealer| seal(sealer, b"1"))
+                .collect();
+            for datagram in &first {
+                let _ = open(&mut openers, START, datagram);
+            }
+            openers.set_keys(START, ring(after));
+            for ((key, sealer), first) in (1..).zip(&mut sealers).zip(&first) {
+                let mut datagram = seal(sealer, b"2");
+                let opened = openers.open(START, &mut datagram);
+                let index = after.iter().position(|&other| other == key);
+                let opened = opened.map(|opened| opened.key_index).ok();
+                assert_eq!(opened, index, "{before:?} then {after:?}: {key}");
+                if before.contains(&key) && after.contains(&key) {
+                    let again = open(&mut openers, START, first);
+                    assert_eq!(again, Err(OpenError::Replay), "{before:?} then {after:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sealer_is_succeeded_by_one_with_another_key_and_the_next_numbers() {
+    let mut first = sealer(&[1], CHANNEL);
+    seal(&mut first, b"");
+    let mut next = first.succeeded_by(&ring(&[2, 1]), Channel { id: 7, ..CHANNEL });
+    let mut openers = openers(&[1, 2], ENDLESS);
+    let datagram = seal(&mut next, b"");
+    assert_eq!(open(&mut openers, START, &datagram), Ok(2));
+    assert!(ring(&[1, 2]) == ring(&[1, 2]) && ring(&[1, 2]) != ring(&[2, 1]));
+}
+
 #[test]
 fn a_known_channel_stays_with_its_key() {
     let mut openers = openers(&[1, 2], ENDLESS);

@@ -60,8 +60,13 @@ impl Loop {
         Ok(())
     }
 
+    pub(super) fn endpoint(&mut self) -> &mut Endpoint {
+        &mut self.endpoint
+    }
+
     pub(super) fn run(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
         self.await_stop()?;
+        self.await_question()?;
         while !self.stopping {
             self.receive.arm(&mut self.ring, &*self.endpoint.socket)?;
             if let Some(streams) = &mut self.streams {
@@ -129,6 +134,7 @@ impl Loop {
                 self.stopping = true;
                 Ok(())
             }
+            Operation::AwaitQuestion => self.asked(),
             Operation::CancelAll => Ok(()),
             Operation::Accept
             | Operation::StreamReceive { .. }
@@ -182,6 +188,29 @@ impl Loop {
         let poll = opcode::PollAdd::new(fd, libc::POLLIN as u32).build();
         // SAFETY: the entry points to nothing.
         unsafe { self.ring.push(poll, Operation::AwaitStop) }
+    }
+
+    /// Waits for the next question whether the loop comes round, where somebody asks.
+    #[allow(unsafe_code)]
+    fn await_question(&mut self) -> Result<(), LoopError> {
+        let Some(ping) = &self.endpoint.ping else {
+            return Ok(());
+        };
+        let fd = Fd(ping.as_fd().as_raw_fd());
+        let poll = opcode::PollAdd::new(fd, libc::POLLIN as u32).build();
+        // SAFETY: the entry points to nothing.
+        unsafe { self.ring.push(poll, Operation::AwaitQuestion) }
+    }
+
+    /// Answers, and waits for the next question, unless all operations are being ended.
+    fn asked(&mut self) -> Result<(), LoopError> {
+        if let Some(ping) = &self.endpoint.ping {
+            ping.answer();
+        }
+        match self.stopping {
+            true => Ok(()),
+            false => self.await_question(),
+        }
     }
 
     /// Ends all operations, and hands over the datagrams that they and the socket's buffer still bring: these were

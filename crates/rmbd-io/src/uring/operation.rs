@@ -41,6 +41,8 @@ pub(super) enum Operation {
     },
     /// Waits for a tick.
     Tick,
+    /// Waits for a question whether the loop comes round.
+    AwaitQuestion,
 }
 
 const TAG_SHIFT: u32 = 56;
@@ -56,6 +58,7 @@ const STREAM_RECEIVE: u64 = 6;
 const CANCEL_RECEIVE: u64 = 7;
 const STREAM_SEND: u64 = 8;
 const TICK: u64 = 9;
+const AWAIT_QUESTION: u64 = 10;
 
 impl Operation {
     pub(super) fn to_user_data(self) -> u64 {
@@ -69,6 +72,7 @@ impl Operation {
             Self::CancelReceive { connection } => (CANCEL_RECEIVE, connection.into()),
             Self::StreamSend { connection } => (STREAM_SEND, connection.into()),
             Self::Tick => (TICK, 0),
+            Self::AwaitQuestion => (AWAIT_QUESTION, 0),
         };
         tag << TAG_SHIFT | number
     }
@@ -89,6 +93,7 @@ impl Operation {
             (CANCEL_RECEIVE, _) => connection.map(|connection| Self::CancelReceive { connection }),
             (STREAM_SEND, _) => connection.map(|connection| Self::StreamSend { connection }),
             (TICK, 0) => Some(Self::Tick),
+            (AWAIT_QUESTION, 0) => Some(Self::AwaitQuestion),
             _ => None,
         }
     }
@@ -111,6 +116,7 @@ mod tests {
             Operation::CancelAll,
             Operation::Accept,
             Operation::Tick,
+            Operation::AwaitQuestion,
         ];
         let of_connections = CONNECTIONS.into_iter().flat_map(|connection| {
             [

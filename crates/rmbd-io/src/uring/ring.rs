@@ -9,8 +9,8 @@ use super::super::LoopError;
 use super::super::refused::RingRefused;
 use super::operation::Operation;
 
-/// Number of submissions that may wait: all replies, the receive, the stop signal and two cancels fit. What connections
-/// submit beyond that goes to the kernel at once.
+/// Number of submissions that may wait: all replies, the receive, the stop signal, a question and two cancels fit. What
+/// connections submit beyond that goes to the kernel at once.
 const SUBMISSIONS: u32 = 256;
 /// Number of completions that may wait. All buffers and all replies together complete fewer. Some thousand connections
 /// may complete more at once: the kernel keeps those until there is room.

@@ -71,6 +71,13 @@ impl<M: Machine> World<M> {
         });
     }
 
+    /// Gives a host other keys, and the process that runs there, too.
+    pub fn set_keys(&mut self, place: Place, keys: &[u8]) {
+        self.tell(|| format!("{place} gets the keys {keys:?}"));
+        self.hosts[place].keys = keys.to_vec();
+        self.with(place, |machine, clock| machine.set_keys(clock, keys));
+    }
+
     pub fn join(&mut self, place: Place, seed: Place) {
         self.tell(|| format!("{place} is told to join {seed}"));
         if !self.hosts[place].seeds.contains(&seed) {

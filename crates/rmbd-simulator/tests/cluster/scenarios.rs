@@ -431,6 +431,33 @@ fn keys_are_rotated_without_a_stop() {
     }
 }
 
+/// The same with processes that go on. Adds come before and after each change, so that something is under way.
+#[test]
+fn keys_are_rotated_while_nodes_run() {
+    let mut world = cluster(10, 3);
+    let mut random = Random::new(10);
+    for keys in [&[1, 2][..], &[2, 1], &[2], &[2, 3], &[3, 2], &[3]] {
+        for place in 0..3 {
+            for _ in 0..40 {
+                world.add(place, random.below(world.keys.len()), 1);
+            }
+            world.run_for(Duration::from_millis(random.below(8) as u64));
+            world.set_keys(place, keys);
+            add_for(&mut world, &[0, 1, 2], INTERVAL * 4, &mut random);
+            assert_equal(&mut world, &[0, 1, 2], 20);
+            assert_eq!(live_members(&world, 0), live_members(&world, place));
+        }
+    }
+    // Who has not got the new key is not heard any more.
+    world.set_keys(0, &[4]);
+    add_for(&mut world, &[1], INTERVAL * 4, &mut random);
+    world.run_for(INTERVAL * 20);
+    assert_ne!(world.machine(0).roots(), world.machine(1).roots());
+    world.set_keys(0, &[3]);
+    assert_equal(&mut world, &[0, 1, 2], 400);
+    assert_sound(&mut world);
+}
+
 #[test]
 fn forged_and_replayed_datagrams_change_nothing_and_get_no_answer() {
     let mut world = cluster(11, 3);

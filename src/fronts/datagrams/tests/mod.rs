@@ -17,6 +17,7 @@ use rmbd_proto::compact::{
     Answer, COUNT_ANSWER_BYTES, Header, LimitPart, Limits, Once, Operation, Problem, Reply,
     RequestWriter, reply, reply_bytes_max,
 };
+use rmbd_proto::legacy::Dialect;
 use rmbd_proto::{Boot, SketchNumber};
 use rmbd_sketch::{Geometry, HashFamily, MAX_WEIGHT, Weight};
 use rmbd_store::once::{BootChain, CLIENTS_MAX, COOKIE_BYTES, IDLE_LIMIT, OnceTable};
@@ -492,5 +493,26 @@ fn an_operation_that_is_not_done_leaves_no_bytes_in_the_reply() {
             REPLY_HEAD_BYTES + COUNT_ANSWER_BYTES,
             "{operation:?}"
         );
+    }
+}
+
+#[test]
+fn other_lists_hold_from_the_next_datagram_on() {
+    let mut thread = Thread::new();
+    let from: IpAddr = [192, 0, 2, 1].into();
+    let order = legacy::encode_peer("192.0.2.7", 9, Dialect::default()).unwrap();
+    let is_taken = |thread: &mut Thread| {
+        thread.desk.datagram(&thread.port, &order, (from, 9).into());
+        thread.port.rare().take().is_some()
+    };
+    assert!(!is_taken(&mut thread));
+    for is_listed in [true, false, true] {
+        let config = NodeConfig {
+            trust: is_listed.then(|| from.into()).into_iter().collect(),
+            ..NodeConfig::default()
+        };
+        Access::of(&config).replace(thread.port.access());
+        assert_eq!(is_taken(&mut thread), is_listed);
+        assert_eq!(thread.port.is_trusted(from), is_listed);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Call, Outcome, Refused, Then, check_key, is, wrong_arity};
 use crate::engine::Refusal;
+use crate::shared::Asks;
 use rmbd_proto::resp::{Command, integer};
 use rmbd_store::SketchIndex;
 
@@ -80,7 +81,8 @@ pub(super) fn list(call: &mut Call<'_>, command: Command<'_>) -> Outcome {
         _ => return Err(wrong_arity("topk.list")),
     };
     let sketch = call.listing(command.word(1))?;
-    if !call.port.may_see_keys(call.client.from) {
+    let access = call.desk.access.current(call.port.access());
+    if !access.may_see_keys(call.client.from, Asks::Himself) {
         return Err(b"NOPERM this address may not see keys: name it with --show-keys".to_vec());
     }
     let (desk, version) = (&mut *call.desk, call.client.version);

@@ -204,6 +204,13 @@ impl Cluster {
         self.follow_membership(now);
     }
 
+    /// Opens with these keys from now on, and seals with the first of them. Members go on without a break, as long as
+    /// each opens with the key by which the other seals.
+    pub fn set_keys(&mut self, now: Duration, keys: KeyRing) {
+        self.inbox.set_keys(now, keys.clone());
+        self.outbox.set_keys(keys, &mut self.random);
+    }
+
     /// The next thing that a log should say.
     pub fn poll_event(&mut self) -> Option<ClusterEvent> {
         self.events.pop()

@@ -75,6 +75,11 @@ impl Inbox {
         self.boot = boot;
     }
 
+    /// Opens with these keys from now on.
+    pub(crate) fn set_keys(&mut self, now: Duration, keys: KeyRing) {
+        self.openers.set_keys(now, keys);
+    }
+
     /// Opens a datagram in place.
     pub(crate) fn open<'d>(
         &mut self,

@@ -63,6 +63,18 @@ impl Outbox {
         self.channels.clear();
     }
 
+    /// Seals with the first of these keys from now on. Where that is another one, each address gets another channel,
+    /// with the numbers behind those of the one before: what is under way there counts as lost, as no ack fits it.
+    pub(crate) fn set_keys(&mut self, keys: KeyRing, random: &mut ChaCha12Rng) {
+        if !keys.seals_like(&self.keys) {
+            for channel in self.channels.values_mut() {
+                let fresh = fresh_channel(self.boot, random);
+                channel.sealer = channel.sealer.succeeded_by(&keys, fresh);
+            }
+        }
+        self.keys = keys;
+    }
+
     /// Makes `buffer` an empty datagram: room for the seal's header, and who sends to whom. Returns its bytes so far.
     pub(crate) fn start(me: &Member, to_boot: Boot, buffer: &mut Vec<u8>) -> usize {
         buffer.clear();
@@ -141,14 +153,17 @@ impl Outbox {
 
 impl OutgoingChannel {
     fn open(now: Duration, boot: Boot, keys: &KeyRing, random: &mut ChaCha12Rng) -> Self {
-        let channel = Channel {
-            boot,
-            id: random.next_u64(),
-        };
         Self {
-            sealer: Sealer::new(keys, channel),
+            sealer: Sealer::new(keys, fresh_channel(boot, random)),
             used_at: now,
         }
+    }
+}
+
+fn fresh_channel(boot: Boot, random: &mut ChaCha12Rng) -> Channel {
+    Channel {
+        boot,
+        id: random.next_u64(),
     }
 }
 
@@ -179,5 +194,36 @@ mod tests {
         outbox.drop_idle(second + IDLE_MAX * 3 / 2);
         assert_eq!(seal(&mut outbox, second * 182, 3), Ok(1));
         assert_eq!(seal(&mut outbox, second * 182, 1), Ok(1), "a fresh one");
+    }
+
+    /// A number that is used again would take the place of what is under way with it.
+    #[test]
+    fn another_key_takes_another_channel_and_no_number_twice() {
+        let pacer = Pacer::new(Duration::ZERO, 1 << 20);
+        let ring = |text: &str| KeyRing::parse(text).unwrap();
+        let (old, new) = ("11".repeat(32), "22".repeat(32));
+        let mut outbox = Outbox::new(Boot(1), ring(&old), 2, pacer);
+        let random = &mut ChaCha12Rng::seed_from_u64(1);
+        let to = ([127, 0, 0, 1], 1).into();
+        let channel = |outbox: &Outbox| outbox.channels[&to].sealer.channel().id;
+        let seal = |outbox: &mut Outbox, random: &mut ChaCha12Rng| {
+            outbox.seal(Duration::ZERO, to, &mut vec![0; HEADER_BYTES], random)
+        };
+        assert_eq!(seal(&mut outbox, random), Ok(1));
+        let first = channel(&outbox);
+        outbox.set_keys(ring(&format!("{old}\n{new}")), random);
+        assert_eq!(
+            (seal(&mut outbox, random), channel(&outbox)),
+            (Ok(2), first)
+        );
+        outbox.set_keys(ring(&format!("{new}\n{old}")), random);
+        assert_eq!(seal(&mut outbox, random), Ok(3));
+        let second = channel(&outbox);
+        assert_ne!(second, first);
+        outbox.set_keys(ring(&new), random);
+        assert_eq!(
+            (seal(&mut outbox, random), channel(&outbox)),
+            (Ok(4), second)
+        );
     }
 }

@@ -1,12 +1,21 @@
 //! Who may do what, by source address.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::config::NodeConfig;
+use rmbd_store::Editions;
+
+/// `--allow`, `--trust` and `--show-keys` as they are in force, which a reload replaces. A data thread looks at them
+/// with each train, by a [`Seen`](rmbd_store::Seen).
+pub(crate) type AccessInForce = Editions<Access>;
+
 /// `--allow`, `--trust` and `--show-keys`.
-#[derive(Debug)]
-pub(super) struct Access {
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Access {
     allow: Vec<IpNet>,
     trust: Vec<IpNet>,
     show_keys: Vec<IpNet>,
@@ -22,27 +31,46 @@ pub(crate) enum Asks {
 }
 
 impl Access {
-    pub(super) fn new(allow: Vec<IpNet>, trust: Vec<IpNet>, show_keys: Vec<IpNet>) -> Self {
+    /// The lists of a configuration.
+    pub(crate) fn of(config: &NodeConfig) -> Self {
         Self {
-            allow,
-            trust,
-            show_keys,
+            allow: config.allow.clone(),
+            trust: config.trust.clone(),
+            show_keys: config.show_keys.clone(),
         }
     }
 
+    /// Which lists are others than `before`, in words; `None` if none is.
+    pub(crate) fn news(&self, before: &Self) -> Option<String> {
+        let lists = [
+            ("allow", &self.allow, &before.allow),
+            ("trust", &self.trust, &before.trust),
+            ("show-keys", &self.show_keys, &before.show_keys),
+        ];
+        let changed = lists.into_iter().filter(|(_, now, before)| now != before);
+        let names: Vec<_> = changed.map(|(name, ..)| name).collect();
+        (!names.is_empty()).then(|| format!("lists of {}", names.join(", ")))
+    }
+
+    /// Puts these lists in force.
+    pub(crate) fn replace(self, in_force: &AccessInForce) {
+        let changed = in_force.change(|_| Ok::<_, Infallible>(Arc::new(self)));
+        changed.unwrap_or_else(|never| match never {});
+    }
+
     /// May use the client port at all: everybody, or who is listed (whoever is trusted is, too).
-    pub(super) fn may_use(&self, ip: IpAddr) -> bool {
+    pub(crate) fn may_use(&self, ip: IpAddr) -> bool {
         self.allow.is_empty() || lists(&self.allow, ip) || lists(&self.trust, ip)
     }
 
     /// May send `peer` and `sync`: loopback, and who is listed.
-    pub(super) fn is_trusted(&self, ip: IpAddr) -> bool {
+    pub(crate) fn is_trusted(&self, ip: IpAddr) -> bool {
         ip.to_canonical().is_loopback() || lists(&self.trust, ip)
     }
 
     /// May see the names of keys: loopback, and who is listed. A proxy on this host speaks for anybody, so that it has
     /// to be listed itself.
-    pub(super) fn may_see_keys(&self, ip: IpAddr, asks: Asks) -> bool {
+    pub(crate) fn may_see_keys(&self, ip: IpAddr, asks: Asks) -> bool {
         let is_here = ip.to_canonical().is_loopback() && asks == Asks::Himself;
         is_here || lists(&self.show_keys, ip)
     }
@@ -64,7 +92,11 @@ mod tests {
     }
 
     fn access(allow: &[&str], trust: &[&str]) -> Access {
-        Access::new(nets(allow), nets(trust), Vec::new())
+        Access {
+            allow: nets(allow),
+            trust: nets(trust),
+            show_keys: Vec::new(),
+        }
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -103,7 +135,11 @@ mod tests {
     fn names_are_for_loopback_and_who_is_listed() {
         let shown = |show_keys: &[&str], text, asks| {
             // Trust is for orders, and shows no keys.
-            let access = Access::new(Vec::new(), nets(&["10.9.0.0/16"]), nets(show_keys));
+            let access = Access {
+                allow: Vec::new(),
+                trust: nets(&["10.9.0.0/16"]),
+                show_keys: nets(show_keys),
+            };
             access.may_see_keys(ip(text), asks)
         };
         for (show_keys, text, himself, by_proxy) in [
