@@ -25,6 +25,8 @@ mod refused;
 mod rules;
 #[cfg(test)]
 mod rules_tests;
+#[cfg(test)]
+mod sample;
 mod server;
 #[cfg(test)]
 mod sketch_tests;
