@@ -9,6 +9,7 @@ mod haproxy;
 mod http;
 mod kept;
 mod nodes;
+mod prometheus;
 mod reload;
 mod resp;
 mod servers;
