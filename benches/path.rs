@@ -1,5 +1,6 @@
 //! The packet path, measured as CPU time of the receiving thread: what the event loops cost beside a
-//! bare `recvmmsg` loop, and how many adds a second one core takes through a real node.
+//! bare `recvmmsg` loop, how many adds a second one core takes through a real node, and what it costs to
+//! measure how long adds and counts take. `-- discard`, `-- adds` or `-- times` is one of them alone.
 //!
 //! `cargo bench --bench path` prints Markdown; `benches/README.md` says how to read it. Two
 //! processors are needed: the receiver is pinned to the first, the sender to the second. Everything
@@ -14,16 +15,24 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rmbd::config::{HttpChoice, IoChoice, NodeConfig};
+use rmbd::engine::{Admitted, Engine, EngineOptions, Session};
 use rmbd::node::Node;
+use rmbd_io::latency::{Histogram, Stopwatch};
 use rmbd_io::{
     Backend, DataSocket, EventLoop, Handler, IoCounters, LoopOptions, Replies, SocketOptions, Stop,
     bind_group, cpu,
 };
-use rmbd_proto::legacy::{MESSAGE_BYTES, encode_add};
+use rmbd_proto::Boot;
+use rmbd_proto::legacy::{
+    Dialect, Layout, MESSAGE_BYTES, Message, encode_add, encode_count, messages,
+};
+use rmbd_sketch::{Geometry, HashFamily, Weight};
+use rmbd_store::once::{BootChain, OnceTable};
+use rmbd_store::{Registry, Replica, SketchIndex};
 use rmbd_udp::Train;
 
 use rmbd_testkit::random::Random;
-use support::command_line::{is_dry, rounds};
+use support::command_line::{is_chosen_among, is_dry, rounds};
 use support::cpu_time;
 use support::figures::{median, median_min_max};
 use support::flood::flood;
@@ -41,19 +50,27 @@ fn main() {
         return;
     }
     let rounds = rounds(7);
-    let store = Store::new();
-    discard(&store, rounds);
-    adds(&store, rounds);
+    let store = Store::new(encode_add);
+    let is_chosen = |name| is_chosen_among(&["discard", "adds", "times"], name);
+    if is_chosen("discard") {
+        discard(&store, rounds);
+    }
+    if is_chosen("adds") {
+        adds(&store, rounds);
+    }
+    if is_chosen("times") {
+        times(&store, rounds);
+    }
 }
 
-/// Add messages, back to back, with uniform keys of 12 bytes.
+/// Messages, back to back, with uniform keys of 12 bytes.
 struct Store(Vec<u8>);
 
 impl Store {
-    fn new() -> Self {
+    fn new(encode: fn(&[u8]) -> [u8; MESSAGE_BYTES]) -> Self {
         let mut random = Random(0x5eed);
         let messages = (0..MESSAGES)
-            .flat_map(|_| encode_add(format!("key {:08x}", random.next() >> 32).as_bytes()));
+            .flat_map(|_| encode(format!("key {:08x}", random.next() >> 32).as_bytes()));
         Self(messages.collect())
     }
 }
@@ -271,4 +288,195 @@ fn add_rate(store: &Store, io: IoChoice, messages: usize, segments: usize) -> (f
     drop(sender);
     node.stop().unwrap();
     (adds as f64 / seconds / 1e6, cpu / adds as f64)
+}
+
+/// What measuring times costs: a stopwatch around the operations of a batch, beside the same without.
+fn times(adds: &Store, rounds: usize) {
+    println!("### Measuring how long operations take, sketch 4 x 2^20, uniform keys\n");
+    println!("In memory, by the number of operations that one batch of completions brings:\n");
+    println!("| operation | a batch | ns each without | with | difference, median of {rounds} |");
+    println!("|---|---|---|---|---|");
+    let mut session = session();
+    for (name, asks) in [("add", false), ("count", true)] {
+        for batch in [1, 16, 64, 1024] {
+            compare(name, &batch.to_string(), rounds, &mut |is_timed| {
+                in_memory(&mut session, adds, batch, asks, is_timed)
+            });
+        }
+    }
+    println!("\nThrough the loop, CPU ns a message of 141 bytes, GSO of 64 segments:\n");
+    println!("| operation | io | ns each without | with | difference, median of {rounds} |");
+    println!("|---|---|---|---|---|");
+    let counts = Store::new(encode_count);
+    for (name, store) in [("add", adds), ("count", &counts)] {
+        for (io, ways) in [
+            ("uring", [untimed_uring as Way, timed_uring]),
+            ("mmsg", [untimed_mmsg, timed_mmsg]),
+        ] {
+            compare(name, io, rounds, &mut |is_timed| {
+                nanoseconds_a_message(store, ways[usize::from(is_timed)])
+            });
+        }
+    }
+    println!();
+}
+
+/// Prints a line of both ways, which take turns, and begin in turns.
+fn compare(name: &str, of: &str, rounds: usize, measure: &mut dyn FnMut(bool) -> f64) {
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        for is_timed in [round % 2 == 1, round % 2 == 0] {
+            let figures = if is_timed { &mut with } else { &mut without };
+            figures.push(measure(is_timed));
+        }
+    }
+    let pairs = with.iter().zip(&without);
+    let differences: Vec<f64> = pairs.map(|(with, without)| with - without).collect();
+    let (without, with) = (median_min_max(&without, 1), median_min_max(&with, 1));
+    let difference = median_min_max(&differences, 2);
+    println!("| {name} | {of} | {without} | {with} | {difference} |");
+}
+
+fn session() -> Session<()> {
+    let replica = Replica::try_new(Geometry::DEFAULT, HashFamily::Xxh3 { seed: 7 }, 8).unwrap();
+    let options = EngineOptions {
+        boot: Boot(1),
+        earlier: BootChain::default(),
+        max_weight: Weight::MAX,
+        once: Arc::new(OnceTable::new(1000, &[7; 32])),
+    };
+    let registry = Registry::of_default(Arc::new(replica));
+    Session::new(Arc::new(Engine::new(registry, &options)))
+}
+
+/// Nanoseconds of an operation, in batches of so many.
+fn in_memory(
+    session: &mut Session<()>,
+    store: &Store,
+    batch: usize,
+    asks: bool,
+    is_timed: bool,
+) -> f64 {
+    let mut stopwatch = Stopwatch::new(Arc::new([Histogram::default(), Histogram::default()]));
+    let start = cpu_time::of_this_thread();
+    for datagrams in store.0.chunks_exact(batch * MESSAGE_BYTES) {
+        if is_timed {
+            stopwatch.taken();
+        }
+        // The keys of both kinds of messages are the same.
+        apply(session, datagrams, asks);
+        session.finish(&mut |(), answer| {
+            std::hint::black_box(answer.estimate());
+        });
+        if is_timed {
+            stopwatch.replied(&[session.tally().add, session.tally().count]);
+        }
+    }
+    (cpu_time::of_this_thread() - start).as_nanos() as f64 / MESSAGES as f64
+}
+
+/// Adds or counts the keys of add messages.
+fn apply(session: &mut Session<()>, bytes: &[u8], asks: bool) {
+    let weight = session.weigh(1).unwrap();
+    let geometry = Geometry::DEFAULT;
+    let layout = Layout {
+        dialect: Dialect::Native,
+        width: geometry.width(),
+        depth: geometry.depth(),
+    };
+    let room = bytes.len() as u64;
+    // A pass would take it over; here cells may fill.
+    let _ = session.provide(SketchIndex::DEFAULT, room, || room);
+    let mut answer = |(), answer: rmbd::engine::Answer| {
+        std::hint::black_box(answer.estimate());
+    };
+    for message in messages(bytes, layout).flatten() {
+        match message {
+            Message::Add { key } if !asks => {
+                let admitted = Admitted::to(SketchIndex::DEFAULT);
+                let _ = session.add(admitted, key, weight, &mut answer);
+            }
+            Message::Add { key } | Message::Count { key } => {
+                session.count(SketchIndex::DEFAULT, key, (), &mut answer);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn timed_uring(socket: Arc<DataSocket>, stop: Stop) -> (u64, Duration) {
+    serving(Backend::Uring, socket, stop, true)
+}
+
+fn untimed_uring(socket: Arc<DataSocket>, stop: Stop) -> (u64, Duration) {
+    serving(Backend::Uring, socket, stop, false)
+}
+
+fn timed_mmsg(socket: Arc<DataSocket>, stop: Stop) -> (u64, Duration) {
+    serving(Backend::Mmsg, socket, stop, true)
+}
+
+fn untimed_mmsg(socket: Arc<DataSocket>, stop: Stop) -> (u64, Duration) {
+    serving(Backend::Mmsg, socket, stop, false)
+}
+
+fn serving(
+    backend: Backend,
+    socket: Arc<DataSocket>,
+    stop: Stop,
+    is_timed: bool,
+) -> (u64, Duration) {
+    let counters = Arc::new(IoCounters::default());
+    let mut event_loop =
+        EventLoop::new(backend, socket, stop, LoopOptions::default(), counters).unwrap();
+    let stopwatch = Stopwatch::new(Arc::new([Histogram::default(), Histogram::default()]));
+    let mut serving = Serving {
+        session: session(),
+        stopwatch: is_timed.then_some(stopwatch),
+        bytes: 0,
+    };
+    let before = cpu_time::of_this_thread();
+    event_loop.run(&mut serving).unwrap();
+    (serving.bytes, cpu_time::of_this_thread() - before)
+}
+
+/// Adds and counts as a data thread does, and replies to each count with the bytes of the question.
+struct Serving {
+    session: Session<()>,
+    stopwatch: Option<Stopwatch<2>>,
+    bytes: u64,
+}
+
+impl Handler for Serving {
+    fn taken(&mut self) {
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch.taken();
+        }
+    }
+
+    fn train(&mut self, train: &Train<'_>, replies: &mut Replies) {
+        let before = self.session.tally().count;
+        for datagram in train.datagrams() {
+            self.bytes += datagram.len() as u64;
+            apply(&mut self.session, datagram, false);
+        }
+        if self.session.tally().count > before {
+            self.pause();
+            train
+                .datagrams()
+                .for_each(|datagram| replies.push(datagram));
+        }
+    }
+
+    fn pause(&mut self) {
+        self.session.finish(&mut |(), answer| {
+            std::hint::black_box(answer.estimate());
+        });
+    }
+
+    fn replied(&mut self) {
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch.replied(&[self.session.tally().add, self.session.tally().count]);
+        }
+    }
 }

@@ -25,7 +25,7 @@ new = list(openmetrics.text_string_to_metric_families(both[0]))
 old = list(parser.text_string_to_metric_families(both[1]))
 assert samples(new) == samples(old), samples(new) ^ samples(old)
 kinds = {f.type for f in new}
-assert kinds == {"counter", "gauge", "info"}, kinds
+assert kinds == {"counter", "gauge", "info", "histogram"}, kinds
 print(len(samples(new)))
 "#;
 
@@ -91,6 +91,21 @@ fn send_stray(node: &Node) {
     }
 }
 
+/// Asks for a count by a datagram, so that there is something in the histograms.
+fn count(node: &Node) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let question = rmbd_proto::legacy::encode_count(b"key");
+    socket.send_to(&question, node.udp_addr()).unwrap();
+    socket.recv(&mut [0; 256]).unwrap();
+    // The reply may be here before its time is noted.
+    let start = Instant::now();
+    while node.status().latencies.is_empty() {
+        assert!(start.elapsed() < PATIENCE, "no time is noted");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// What a program says about a text.
 fn judge(command: &mut Command, text: &str, missing: &str) -> String {
     let command = command
@@ -119,6 +134,7 @@ fn both_formats_please_their_readers_and_say_the_same() {
     .unwrap();
     node.add(b"key", 3).unwrap();
     send_stray(&node);
+    count(&node);
     let [(kind, text), (new_kind, openmetrics)] = both(&node);
     assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
     assert_eq!(

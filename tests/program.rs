@@ -189,6 +189,84 @@ fn without_io_uring<T: Send>(errno: i32, start: impl FnOnce() -> T + Send) -> T 
     })
 }
 
+/// The profile of system calls for containers, as a filter of a thread: in the form that its compiler reads, without
+/// some of the calls.
+fn profile(without: &[&str]) -> seccompiler::BpfProgram {
+    let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/seccomp.json");
+    let profile: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(profile).unwrap()).unwrap();
+    let rules = profile["syscalls"].as_array().unwrap().iter();
+    let filter: Vec<_> = rules
+        .flat_map(|rule| {
+            assert_eq!(rule["action"], "SCMP_ACT_ALLOW");
+            let names = rule["names"].as_array().unwrap().iter();
+            names.map(move |name| (name.as_str().unwrap(), &rule["args"]))
+        })
+        .filter(|(name, _)| !without.contains(name))
+        .map(|(syscall, args)| {
+            let args = args.as_array().into_iter().flatten().map(|arg| {
+                let (op, value) = match arg["op"].as_str().unwrap() {
+                    "SCMP_CMP_EQ" => (serde_json::json!("eq"), &arg["value"]),
+                    "SCMP_CMP_MASKED_EQ" => (
+                        serde_json::json!({"masked_eq": arg["value"]}),
+                        &arg["valueTwo"],
+                    ),
+                    other => panic!("{other}"),
+                };
+                serde_json::json!({"index": arg["index"], "type": "dword", "op": op, "val": value})
+            });
+            match args.collect::<Vec<_>>() {
+                none if none.is_empty() => serde_json::json!({"syscall": syscall}),
+                args => serde_json::json!({"syscall": syscall, "args": args}),
+            }
+        })
+        .collect();
+    let filters = serde_json::json!({"all": {
+        "mismatch_action": {"errno": profile["defaultErrnoRet"]},
+        "match_action": "allow",
+        "filter": filter,
+    }});
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let compiled = seccompiler::compile_from_json(filters.to_string().as_bytes(), arch);
+    compiled.unwrap().remove("all").unwrap()
+}
+
+/// With the calls of `deploy/seccomp.json` alone a node does all that it does, by io_uring; a profile without these is
+/// noticed.
+#[test]
+fn the_profile_for_containers_has_the_system_calls_of_a_node() {
+    let rings = ["io_uring_setup", "io_uring_enter", "io_uring_register"];
+    for (without, io) in [(&[][..], "uring"), (&rings, "mmsg")] {
+        let filter = profile(without);
+        let folder = std::env::temp_dir().join(format!("rmbd-profile-{}", std::process::id()));
+        let words = [
+            "127.0.0.1:0",
+            "--data-dir",
+            folder.to_str().unwrap(),
+            "--resp=127.0.0.1:0",
+            "--spoe=127.0.0.1:0",
+            "--join=localhost:1",
+        ];
+        // Processes that a thread starts have its filter.
+        let node = std::thread::scope(|scope| {
+            let start = scope.spawn(|| {
+                seccompiler::apply_filter(&filter).unwrap();
+                Running::start(&words)
+            });
+            start.join().unwrap()
+        });
+        assert_eq!(node.field("io"), io);
+        assert_eq!(node.client(&["add", "k"]).status.code(), Some(0));
+        assert_eq!(node.client(&["snapshot", "now"]).status.code(), Some(0));
+        assert_eq!(text(&node.client(&["count", "k"]).stdout), "1\tk\n");
+        assert_eq!(node.client(&["status"]).status.code(), Some(0));
+        let (code, _, stderr, _) = node.end(Signal::TERM);
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(folder.join("clean_end").exists(), "{stderr}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
+
 #[test]
 fn a_client_port_that_anybody_may_use_is_warned_of_once() {
     for (options, warnings) in [

@@ -58,7 +58,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     (
         "fronts/envoy",
         &["engine", "config", "shared", "status", "fronts/datagrams"],
-        &["envoy", "names", "rules", "store"],
+        &["envoy", "io", "names", "rules", "store"],
     ),
     (
         "fronts/http",
@@ -73,7 +73,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     (
         "fronts/spoe",
         &["engine", "config", "shared", "status", "fronts/datagrams"],
-        &["proto", "store"],
+        &["io", "proto", "store"],
     ),
     (
         "snapshots",

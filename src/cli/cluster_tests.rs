@@ -3,7 +3,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::tests::{run_with, server, status};
+use super::sample::status;
+use super::tests::{run_with, server};
 use super::*;
 use crate::cli::status::NAME_WAITS_FOR;
 use crate::config::{IoChoice, NodeConfig};

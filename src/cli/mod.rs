@@ -26,6 +26,8 @@ mod refused;
 mod rules;
 #[cfg(test)]
 mod rules_tests;
+#[cfg(test)]
+mod sample;
 mod server;
 mod size;
 #[cfg(test)]

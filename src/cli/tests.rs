@@ -3,7 +3,7 @@
 //! typed wrong.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::TcpListener;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 
 use super::keys::{Input, Next, Stop, for_each};
+use super::sample::{order, status};
 use super::*;
 use crate::status::*;
 use rmbd_client::legacy::{Client, ClientOptions};
@@ -485,118 +486,6 @@ fn a_reader_that_goes_ends_a_command_and_is_no_failure() {
 
 // --- peer and status ---
 
-pub(super) fn status(peer_orders: Vec<PeerOrder>) -> Status {
-    Status {
-        version: "0.1.0".into(),
-        uptime_s: 3_723.0,
-        ready: true,
-        failure: None,
-        log: LogStatus::default(),
-        snapshot_files: SnapshotFilesStatus::default(),
-        udp: "127.0.0.1:8000".into(),
-        http: Some("127.0.0.1:8000".into()),
-        readiness: Readiness::default(),
-        sketch: SketchStatus {
-            width: 1_048_576,
-            depth: 4,
-            hash: "xxh3".into(),
-            epsilon: 0.01,
-            confidence: 0.98,
-            memory_bytes: 16 << 20,
-            total_weight: 1_234,
-            incomplete: true,
-            likely_error: None,
-            audit: None,
-        },
-        sketches: Vec::new(),
-        limits: Vec::new(),
-        pardons: 0,
-        messages: Messages {
-            add: 1,
-            count: 2,
-            sync: 3,
-            peer: 4,
-            ack: 5,
-            hit: 6,
-            bounds: 7,
-            info: 8,
-            ..Messages::default()
-        },
-        datagrams: Datagrams {
-            received: 20,
-            malformed: BTreeMap::from([("empty".into(), 3), ("length".into(), 0)]),
-            refused: BTreeMap::new(),
-            dropped_by_kernel: 7,
-        },
-        replies: Replies {
-            sent: 2,
-            dropped: 1,
-        },
-        io: IoStatus {
-            backend: "uring".into(),
-            threads: vec![ThreadStatus {
-                cpu: Some(0),
-                datagrams: 20,
-                receive_buffer_bytes: 425_984,
-                dropped_by_kernel: 7,
-                spinning_s: 0.0,
-            }],
-        },
-        compact: CompactStatus::default(),
-        resp: RespStatus {
-            address: Some("127.0.0.1:6379".into()),
-            connections: 3,
-            connections_max: 1_024,
-            commands: 17,
-            ..RespStatus::default()
-        },
-        spoe: SpoeStatus {
-            address: Some("127.0.0.1:9001".into()),
-            connections: 2,
-            connections_max: 256,
-            spoe_messages: 9,
-            spoe_over: 4,
-            ..SpoeStatus::default()
-        },
-        envoy: EnvoyStatus {
-            address: Some("127.0.0.1:8081".into()),
-            connections: 2,
-            connections_max: 1_024,
-            rules: 3,
-            envoy_requests: 18,
-            envoy_over: 4,
-            ..EnvoyStatus::default()
-        },
-        http_api: HttpApiStatus::default(),
-        cluster: ClusterStatus {
-            off_because: Some("--cluster off".into()),
-            ..ClusterStatus::default()
-        },
-        peers: vec![PeerStatus {
-            address: "127.0.0.1:9000".into(),
-            pushing: true,
-            last_send_s: Some(0.25),
-            last_ack_s: None,
-            last_row_s: Some(1.0),
-            rows_sent: 10,
-            rows_acked: 0,
-            rows_received: 4,
-            restarts: 1,
-        }],
-        peer_orders,
-    }
-}
-
-fn order(number: u64, target: &str, accepted: bool, detail: &str) -> PeerOrder {
-    PeerOrder {
-        number,
-        from: "127.0.0.1:5".into(),
-        target: target.into(),
-        accepted,
-        detail: detail.into(),
-    }
-}
-
 /// A UDP server, and an HTTP server on the same port that gives these answers and then ends.
 pub(super) fn server(answers: Vec<(u16, String)>) -> (Fake, JoinHandle<()>) {
     let answers = answers.into_iter();
@@ -782,6 +671,8 @@ pardon 0, sketches 0, top 0, sync 3, peer 4, ack 5
 datagrams  received 20, malformed 3 (empty 3), refused 0, dropped by the kernel 7
 replies    sent 2, dropped 1
 once       clients 0 of 0, repeats 0
+latency    count: half of 17 within 1 us, 99 % within 12.5 us, 99.9 % within 256 us
+latency    resp: half of 17 within 1.02 ms, 99 % within 1.05 s, 99.9 % above 1 s
 resp       127.0.0.1:6379, connections 3 of 1024, commands 17, no commands 0, wrong passwords 0, without a place 0
 spoe       127.0.0.1:9001, connections 2 of 256, messages 9, over 4, refused 0, failed 0, no frames 0, without a place 0
 envoy      127.0.0.1:8081, connections 2 of 1024, rules 3, requests 18, over 4, refused 0, failed 0

@@ -55,16 +55,21 @@ pub enum NodeError {
     HttpTokens(#[from] TokenFileError),
     /// The sketch needs more memory than the machine has, or than its control group may use.
     #[error(
-        "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster) and this process may use \
-         {usable_bytes} ({bound}): choose a smaller width or depth (-x, -y), a larger epsilon, or a smaller --top"
+        "the sketch needs {needed_bytes} bytes (with a copy of it, if there is a cluster), the rest of the node \
+         {rest_bytes}, and this process may use {usable_bytes} ({bound}): {}",
+        what_fits(*fitting_width)
     )]
     TooLarge {
         /// Bytes of the cells.
         needed_bytes: u64,
+        /// Bytes of all else.
+        rest_bytes: u64,
         /// Bytes of usable memory.
         usable_bytes: u64,
         /// The limit that says so.
         bound: String,
+        /// The largest power of two as the width of the sketch `default` with which all fits, if there is one.
+        fitting_width: Option<u64>,
     },
     /// A limit of the system leaves no room for the node.
     #[error(transparent)]
@@ -168,4 +173,13 @@ impl From<NoMemory> for NodeError {
 /// Makes the error for something that the system refused.
 pub(super) fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
     move |source| NodeError::System { what, source }
+}
+
+/// What to do where there is too little memory.
+fn what_fits(fitting_width: Option<u64>) -> String {
+    let smaller = "choose a smaller width or depth (-x, -y), a larger epsilon, or a smaller --top";
+    match fitting_width {
+        Some(width) => format!("-x {width} fits; or {smaller}"),
+        None => format!("no width fits; give it more memory, fewer --threads, or {smaller}"),
+    }
 }

@@ -18,9 +18,9 @@ use crate::shared::{Asks, Shared};
 use crate::snapshots::{Ordered, SnapshotDesk};
 use crate::status::{
     CompactStatus, Datagrams, DeniedDocument, DeniedError, DeniedQuestion, Detail, DetailError,
-    DetailQuestion, HttpApiStatus, IoStatus, LimitStatus, LogStatus, Messages, NamedSketchStatus,
-    ObservedThread, PublishedTally, Replies, RespStatus, SketchStatus, SnapshotFilesStatus,
-    SpoeStatus, Status, TopDocument, TopError, TopQuestion, tally_of,
+    DetailQuestion, HttpApiStatus, IoStatus, LatencyStatus, LimitStatus, LogStatus, Messages,
+    NamedSketchStatus, ObservedThread, PublishedFront, Replies, RespStatus, SketchStatus,
+    SnapshotFilesStatus, SpoeStatus, Status, TopDocument, TopError, TopQuestion, tally_of,
 };
 use rmbd_io::Backend;
 use rmbd_proto::compact::Problem;
@@ -40,7 +40,7 @@ pub(super) struct Overview {
     snapshots: Option<Arc<SnapshotDesk>>,
     crew: Crew,
     /// What the API over HTTP has done.
-    http_tally: Arc<PublishedTally>,
+    http_tally: Arc<PublishedFront>,
     /// The back end, which is known when all threads have their resources.
     backend: OnceLock<Backend>,
     ready: AtomicBool,
@@ -119,7 +119,7 @@ impl Overview {
     }
 
     /// Where the API over HTTP shows what it has done.
-    pub(super) fn http_tally(&self) -> &Arc<PublishedTally> {
+    pub(super) fn http_tally(&self) -> &Arc<PublishedFront> {
         &self.http_tally
     }
 
@@ -159,6 +159,15 @@ impl Overview {
     pub(super) fn refused_for(&self, problem: Problem) -> u64 {
         let threads = self.threads.iter();
         threads.map(|thread| thread.refused_for(problem)).sum()
+    }
+
+    /// How long operations take, of all fronts.
+    fn latencies(&self) -> Vec<LatencyStatus> {
+        let threads = self.threads.iter().map(|thread| thread.times());
+        let http = [("http", self.http_tally.times())];
+        let envoy = [("envoy", self.envoy.front().times())];
+        let spoe = self.spoe.iter().map(|agent| ("spoe", agent.times()));
+        LatencyStatus::all(threads, http.into_iter().chain(envoy).chain(spoe))
     }
 
     /// The counts by origin. They come from the control thread's slices, so that no data thread waits.
@@ -214,6 +223,7 @@ impl StatusSource for Overview {
                 .map_or_else(SpoeStatus::default, |agent| agent.status()),
             envoy: self.envoy.status(),
             http_api: HttpApiStatus::default(),
+            latencies: self.latencies(),
             snapshot_files: self
                 .snapshots
                 .as_ref()

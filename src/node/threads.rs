@@ -20,7 +20,8 @@ use super::{Node, NodeError, system};
 use crate::config::{IoChoice, NodeConfig};
 use crate::fronts::datagrams::{ClientPort, DataHandler};
 use crate::fronts::resp::{RespHandler, RespPort};
-use crate::status::ObservedThread;
+use crate::status::{ObservedThread, THREAD_KINDS, operations_done};
+use rmbd_io::latency::Stopwatch;
 use rmbd_io::limits::in_the_way_of_threads;
 use rmbd_io::{
     Backend, Closed, EventLoop, Handler, LoopError, LoopOptions, Ping, Replies, StreamReplies,
@@ -314,6 +315,7 @@ impl DataThreadStart {
         Fronts {
             datagrams: DataHandler::new(Arc::clone(&self.port), observed()),
             resp: resp.map(|(_, port)| Box::new(RespHandler::new(Arc::clone(port), observed()))),
+            stopwatch: Stopwatch::new(Arc::clone(self.observed.times())),
         }
     }
 
@@ -348,9 +350,22 @@ impl DataThreadStart {
 struct Fronts {
     datagrams: DataHandler,
     resp: Option<Box<RespHandler>>,
+    stopwatch: Stopwatch<THREAD_KINDS>,
 }
 
 impl Handler for Fronts {
+    #[inline]
+    fn taken(&mut self) {
+        self.stopwatch.taken();
+    }
+
+    #[inline]
+    fn replied(&mut self) {
+        let commands = self.resp.as_ref().map_or(0, |resp| resp.commands());
+        self.stopwatch
+            .replied(&operations_done(self.datagrams.done(), commands));
+    }
+
     #[inline]
     fn train(&mut self, train: &Train<'_>, replies: &mut Replies) {
         self.datagrams.train(train, replies);

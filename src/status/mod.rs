@@ -9,6 +9,7 @@ mod denied;
 mod detail;
 mod envoy;
 mod json_key;
+mod latency;
 pub mod metrics;
 mod resp;
 mod sketches;
@@ -31,13 +32,15 @@ pub use self::cluster::{
     SLICES_LISTED_MAX, SharedNodeStatus, SliceStatus,
 };
 pub use self::counters::Messages;
-pub(crate) use self::counters::{PublishedTally, Tally, TurnedAway};
+pub(crate) use self::counters::{Tally, TurnedAway};
 pub use self::denied::{
     DeniedDocument, DeniedError, DeniedKeyDocument, DeniedLimitDocument, DeniedQuestion,
 };
 pub use self::detail::{DetailError, DetailQuestion, WindowDetail};
 pub use self::envoy::{EnvoyRuleStatus, EnvoyStatus};
 pub use self::json_key::JsonKey;
+pub use self::latency::{LatencyBucket, LatencyStatus};
+pub(crate) use self::latency::{PublishedFront, THREAD_KINDS, operations_done};
 pub use self::resp::RespStatus;
 pub use self::sketches::{AmountStatus, LimitStatus, NamedSketchStatus, WindowStatus};
 pub use self::snapshot_files::{
@@ -105,6 +108,9 @@ pub struct Status {
     /// Requests to the API over HTTP.
     #[serde(default)]
     pub http_api: HttpApiStatus,
+    /// How long operations take, by kind; kinds of which there was none are left out.
+    #[serde(default)]
+    pub latencies: Vec<LatencyStatus>,
     /// What is kept from one start to the next.
     #[serde(default)]
     pub snapshot_files: SnapshotFilesStatus,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::counters::{PublishedTally, Tally};
+use super::counters::Tally;
+use super::latency::PublishedFront;
 use super::thread::ObservedThread;
 use super::{
     AuditStatus, CompactStatus, Datagrams, LikelyErrorStatus, LogStatus, Replies, SketchStatus,
@@ -20,7 +21,7 @@ pub(crate) fn hex(number: u64) -> String {
 }
 
 /// The sum of the counters of all data threads and of HTTP, as far as they have published.
-pub(crate) fn tally_of(threads: &[Arc<ObservedThread>], http: &PublishedTally) -> Tally {
+pub(crate) fn tally_of(threads: &[Arc<ObservedThread>], http: &PublishedFront) -> Tally {
     let mut sum = http.read();
     for thread in threads {
         sum += &thread.tally();

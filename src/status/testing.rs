@@ -16,12 +16,12 @@ use rmbd_store::{
 use super::{
     AmountStatus, AuditErrorsStatus, AuditStatus, ClusterStatus, CompactStatus, Datagrams,
     DeniedDocument, DeniedError, DeniedQuestion, Detail, DetailError, DetailQuestion,
-    EnvoyRuleStatus, EnvoyStatus, HttpApiStatus, IoStatus, LastSnapshotFile, LikelyErrorStatus,
-    LimitStatus, LoadedSnapshotFile, LogStatus, MemberStatus, Messages, NamedSketchStatus,
-    NewWriterStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus, QueueStatus, Readiness,
-    Replies, RespStatus, SetAsideFile, SharedNodeStatus, SketchStatus, SliceStatus,
-    SnapshotFilesStatus, SpoeStatus, Status, ThreadStatus, TopDocument, TopError, TopListStatus,
-    TopQuestion, TopStatus, WindowStatus,
+    EnvoyRuleStatus, EnvoyStatus, HttpApiStatus, IoStatus, LastSnapshotFile, LatencyBucket,
+    LatencyStatus, LikelyErrorStatus, LimitStatus, LoadedSnapshotFile, LogStatus, MemberStatus,
+    Messages, NamedSketchStatus, NewWriterStatus, OneWayStatus, OtherSketch, PeerOrder, PeerStatus,
+    QueueStatus, Readiness, Replies, RespStatus, SetAsideFile, SharedNodeStatus, SketchStatus,
+    SliceStatus, SnapshotFilesStatus, SpoeStatus, Status, ThreadStatus, TopDocument, TopError,
+    TopListStatus, TopQuestion, TopStatus, WindowStatus,
 };
 use crate::engine::limits::Amount;
 use crate::engine::{Admitted, Engine, EngineOptions, Rule, Session};
@@ -255,6 +255,13 @@ pub(crate) fn status() -> Status {
             http_refused: 58,
             http_failed: 59,
         },
+        latencies: vec![
+            latency(
+                "count",
+                &[(Some(1e-6), 5), (Some(1.5e-6), 7), (Some(0.000_256), 11)],
+            ),
+            latency("resp", &[(Some(0.000_002), 3), (None, 2)]),
+        ],
         snapshot_files: snapshot_files(),
         log: LogStatus {
             lines_dropped: 31,
@@ -271,6 +278,22 @@ pub(crate) fn status() -> Status {
                 "the port is not within 1..=65535",
             ),
         ],
+    }
+}
+
+fn latency(operation: &str, buckets: &[(Option<f64>, u64)]) -> LatencyStatus {
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    let buckets = buckets.iter();
+    LatencyStatus {
+        operation: operation.into(),
+        count,
+        sum_s: count as f64 / 1024.0,
+        p50_s: Some(0.000_012_5),
+        p99_s: Some(0.003_584),
+        p999_s: None,
+        buckets: buckets
+            .map(|&(le_s, count)| LatencyBucket { le_s, count })
+            .collect(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::ThreadStatus;
 use super::counters::{PublishedTally, Tally};
+use super::latency::{ThreadTimes, thread_times};
 use rmbd_io::{DataSocket, IoCounters};
 use rmbd_proto::compact::Problem;
 
@@ -19,6 +20,7 @@ pub(crate) struct ObservedThread {
     tally: PublishedTally,
     /// What its clients of Redis's protocol did.
     resp: PublishedTally,
+    times: ThreadTimes,
     drops: WideCounter,
 }
 
@@ -30,6 +32,7 @@ impl ObservedThread {
             cpu: OnceLock::new(),
             tally: PublishedTally::default(),
             resp: PublishedTally::default(),
+            times: thread_times(),
             drops: WideCounter::default(),
         }
     }
@@ -40,6 +43,11 @@ impl ObservedThread {
 
     pub(crate) fn io(&self) -> &Arc<IoCounters> {
         &self.io
+    }
+
+    /// How long its operations take; only the thread writes there.
+    pub(crate) fn times(&self) -> &ThreadTimes {
+        &self.times
     }
 
     /// Sets the CPU; the thread calls this once.

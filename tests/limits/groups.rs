@@ -141,6 +141,34 @@ fn a_sketch_that_its_group_has_no_memory_for_is_refused() {
     assert!(matches!(outcome, Outcome::Lived { .. }), "{outcome:?}");
 }
 
+/// A container with 64 MiB: the line that refuses the usual width names one with which the node lives.
+#[test]
+fn a_group_with_little_memory_is_told_which_width_fits() {
+    let Some(group) = Group::new("memory", "little") else {
+        return;
+    };
+    let program = Program::for_user(3);
+    group.set("memory.limit_in_bytes", &(64 << 20).to_string());
+    let outcome = judge("64 MiB", &mut group.node(&program, &["--threads", "1"]));
+    let Outcome::Refused(line) = outcome else {
+        panic!("{outcome:?}");
+    };
+    let (before, _) = line.split_once(" fits").expect(&line);
+    let width = before.rsplit("-x ").next().unwrap();
+    let outcome = judge(
+        "the width that fits",
+        &mut group.node(&program, &["--threads", "1", "-x", width]),
+    );
+    assert!(matches!(outcome, Outcome::Lived { .. }), "{outcome:?}");
+    let too_little = (24 << 20).to_string();
+    group.set("memory.limit_in_bytes", &too_little);
+    let outcome = judge("24 MiB", &mut group.node(&program, &["--threads", "1"]));
+    let Outcome::Refused(line) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(line.contains("no width fits"), "{line}");
+}
+
 #[test]
 fn a_group_that_has_no_room_for_its_threads_is_named() {
     let Some(group) = Group::new("pids", "tasks") else {

@@ -3,12 +3,14 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod commands;
+mod containers;
 mod documents;
 mod envoy;
 mod haproxy;
 mod http;
 mod kept;
 mod nodes;
+mod prometheus;
 mod reload;
 mod resp;
 mod servers;

@@ -70,6 +70,9 @@ impl EpollStreams {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(failed("epoll_wait", error)),
             }
+            if !self.events.is_empty() {
+                handler.taken();
+            }
             for at in 0..self.events.len() {
                 let Event { data, flags, .. } = self.events[at];
                 match data.u64() {
@@ -77,6 +80,7 @@ impl EpollStreams {
                     number => self.receive(number as usize, flags, handler),
                 }
                 self.settle(handler);
+                handler.replied();
             }
             if self.events.len() < EVENTS {
                 break;

@@ -1,5 +1,6 @@
 //! Huge pages for large memory.
 
+use std::io;
 use std::sync::atomic::AtomicU32;
 
 /// Size of a transparent huge page on x86-64 and on aarch64 with 4 KiB pages.
@@ -7,6 +8,15 @@ const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// The advice that makes huge pages of small ones at once (madvise(2), since Linux 6.1).
 const MADV_COLLAPSE: libc::c_int = 25;
+
+/// Has all memory of this process that is not in use yet made of small pages. The allocator asks for huge ones, of which
+/// a few bytes here and there take 2 MiB each.
+///
+/// # Errors
+/// The kernel's error.
+pub fn forgo() -> io::Result<()> {
+    Ok(rustix::thread::disable_transparent_huge_pages(true)?)
+}
 
 /// Asks for huge pages behind `cells` (`MADV_HUGEPAGE`, madvise(2)): fewer TLB misses for random
 /// access, at the cost of memory in steps of 2 MiB. Returns the bytes that were advised; 0 where

@@ -8,7 +8,7 @@
 //! (`UDP_SEGMENT`). This gains more than anything else in this crate.
 //!
 //! The other modules are about what the machine gives to threads: processors ([`cpu`]), memory ([`huge_pages`]),
-//! limits ([`limits`]) and control groups ([`cgroup`]).
+//! limits ([`limits`]) and control groups ([`cgroup`]). How long a thread takes to reply is measured by [`latency`].
 //!
 //! ```
 //! use std::net::UdpSocket;
@@ -68,6 +68,7 @@ mod counters;
 pub mod cpu;
 mod epoll;
 pub mod huge_pages;
+pub mod latency;
 pub mod limits;
 mod mmsg;
 mod ping;
@@ -100,6 +101,13 @@ pub const TRAINS_TO_PAUSE_MAX: usize = 128;
 /// The program's part of a loop: it takes datagrams and answers them. Each thread has its own handler, and only that
 /// thread calls it.
 pub trait Handler {
+    /// The loop has taken something of the kernel, and hands it over now.
+    fn taken(&mut self) {}
+
+    /// Replies to what was handed over have been given to the kernel, those on connections at the latest with the loop's
+    /// next system call. More of what was [taken](Self::taken) may be handed over after it.
+    fn replied(&mut self) {}
+
     /// Takes datagrams that one sender sent in a row; replies to that sender go to `replies`.
     fn train(&mut self, train: &Train<'_>, replies: &mut Replies);
 

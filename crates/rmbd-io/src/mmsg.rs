@@ -186,6 +186,7 @@ fn take(
     };
     if trains > 0 {
         endpoint.busy_poll.end();
+        handler.taken();
     }
     let mut bytes = 0;
     for raw in receiver.raw_trains() {
@@ -194,6 +195,7 @@ fn take(
     }
     handler.pause();
     endpoint.replies.flush();
+    handler.replied();
     Ok(Taken { trains, bytes })
 }
 

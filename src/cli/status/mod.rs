@@ -10,7 +10,7 @@ use std::io::Write as _;
 use super::http::StatusSource;
 use super::{CliError, StatusOptions, Streams};
 use crate::status::{
-    EnvoyStatus, LogStatus, PeerStatus, RespStatus, SketchStatus, SpoeStatus, Status,
+    EnvoyStatus, LatencyStatus, LogStatus, PeerStatus, RespStatus, SketchStatus, SpoeStatus, Status,
 };
 
 /// What has to happen before a node tells others of slices that an earlier start of it began.
@@ -34,6 +34,22 @@ pub(super) fn render(status: &Status) -> String {
     // Writing to a string cannot fail.
     let _ = write_status(status, &mut text);
     text
+}
+
+/// How long operations take inside of the node, by kind.
+fn write_latencies(kinds: &[LatencyStatus], out: &mut String) -> std::fmt::Result {
+    for kind in kinds {
+        writeln!(
+            out,
+            "latency    {}: half of {} {}, 99 % {}, 99.9 % {}",
+            printable(&kind.operation),
+            kind.count,
+            within(kind.p50_s),
+            within(kind.p99_s),
+            within(kind.p999_s)
+        )?;
+    }
+    Ok(())
 }
 
 /// Clients of Redis's protocol, where they are served.
@@ -165,6 +181,7 @@ fn write_status(status: &Status, out: &mut String) -> std::fmt::Result {
         "once       clients {} of {}, repeats {}",
         compact.once_clients, compact.once_clients_max, compact.repeats
     )?;
+    write_latencies(&status.latencies, out)?;
     write_resp(&status.resp, out)?;
     write_spoe(&status.spoe, out)?;
     write_envoy(&status.envoy, out)?;
@@ -348,6 +365,26 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
     let digits = usize::from(unit != "bytes" && value.fract() != 0.0);
     format!("{value:.digits$} {unit}")
+}
+
+/// What a quantile says; without a time it is above all that are told apart.
+fn within(seconds: Option<f64>) -> String {
+    let Some(seconds) = seconds else {
+        return "above 1 s".to_owned();
+    };
+    let (value, unit) = match seconds {
+        ..1e-3 => (seconds * 1e6, "us"),
+        1e-3..1.0 => (seconds * 1e3, "ms"),
+        _ => (seconds, "s"),
+    };
+    // Three digits, of which none is a zero behind the point.
+    let digits = usize::from(value < 100.0) + usize::from(value < 10.0);
+    let text = format!("{value:.digits$}");
+    let text = match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => &text,
+    };
+    format!("within {text} {unit}")
 }
 
 pub(super) fn duration(seconds: f64) -> String {

@@ -18,7 +18,7 @@ use self::answers::{Answers, ReplySlot};
 pub(crate) use self::hand_off::Parcel;
 pub(crate) use self::port::ClientPort;
 pub(crate) use self::probe::{is_probe_answer, probe_key};
-use crate::engine::{Admitted, Allowed, Answer, Session};
+use crate::engine::{self, Admitted, Allowed, Answer, Session};
 use crate::shared::Access;
 use crate::status::{ObservedThread, Tally, TurnedAway};
 use rmbd_io::{self as io, Replies};
@@ -67,6 +67,12 @@ impl DataHandler {
     pub(crate) fn new(port: Arc<ClientPort>, thread: Arc<ObservedThread>) -> Self {
         let desk = Desk::new(&port);
         Self { port, thread, desk }
+    }
+
+    /// What it has done so far.
+    #[inline]
+    pub(crate) fn done(&self) -> &engine::Tally {
+        self.desk.session.tally()
     }
 }
 

@@ -6,7 +6,7 @@ use super::question::{Asked, Question};
 use crate::engine::{Admitted, Answer, LimitParts, Refusal};
 use crate::fronts::own_session::OwnSession;
 use crate::shared::Shared;
-use crate::status::{PublishedTally, Tally};
+use crate::status::{PublishedFront, Tally};
 use rmbd_envoy::Undecided;
 use rmbd_store::SketchIndex;
 
@@ -16,7 +16,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(shared: &Shared, published: Arc<PublishedTally>) -> Self {
+    pub(super) fn new(shared: &Shared, published: Arc<PublishedFront>) -> Self {
         Self {
             own: OwnSession::new(shared, published),
         }

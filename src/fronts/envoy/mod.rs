@@ -15,6 +15,7 @@ pub(crate) mod tests;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use self::book::Book;
 use self::desk::Desk;
@@ -22,10 +23,11 @@ use self::question::{Question, Reader};
 use crate::config::ENVOY_SKETCH;
 use crate::fronts::datagrams::ClientPort;
 use crate::shared::Shared;
-use crate::status::{EnvoyStatus, PublishedTally, Tally};
+use crate::status::{EnvoyStatus, PublishedFront, Tally};
 use rmbd_envoy::{
     Code, Decide, DescriptorStatus, Event, RateLimitRequest, RateLimitResponse, Undecided,
 };
+use rmbd_io::latency::Histogram;
 use rmbd_names::Unresolved;
 use rmbd_store::SketchIndex;
 
@@ -60,14 +62,14 @@ pub(crate) struct EnvoyFront {
     /// The rules in force, with their numbers.
     book: Mutex<Arc<Book>>,
     /// What it has done.
-    published: Arc<PublishedTally>,
+    published: Arc<PublishedFront>,
     connections: AtomicU64,
 }
 
 impl EnvoyFront {
     /// It decides by the rules that are in force. Whoever may use `port` may ask.
     pub(crate) fn new(port: Arc<ClientPort>) -> Self {
-        let published = Arc::<PublishedTally>::default();
+        let published = Arc::<PublishedFront>::default();
         let registry = port.shared().engine().registry();
         Self {
             sketch: registry.by_name(ENVOY_SKETCH.as_bytes()),
@@ -92,6 +94,11 @@ impl EnvoyFront {
     /// What it has done, as far as it has told.
     pub(crate) fn tally(&self) -> Tally {
         self.published.read()
+    }
+
+    /// How long its requests took.
+    pub(crate) fn times(&self) -> &Histogram {
+        self.published.times()
     }
 
     /// The status, without what is in the [`tally`](Self::tally).
@@ -126,7 +133,7 @@ impl EnvoyFront {
     }
 
     fn try_decide(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, Undecided> {
-        let (book, now) = (self.book(), self.shared().now());
+        let (start, book, now) = (Instant::now(), self.book(), self.shared().now());
         let mut desk = self.desk();
         let desk = desk.as_mut().ok_or_else(ending)?;
         let reader = Reader {
@@ -154,6 +161,7 @@ impl EnvoyFront {
             tally.envoy_overrides_without_window += asked.overrides_without_window;
             tally.envoy_values_left_out += book.note(&asked);
         });
+        desk.own.note_time(start);
         Ok(answer)
     }
 }

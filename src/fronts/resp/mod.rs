@@ -81,6 +81,12 @@ impl RespHandler {
         }
     }
 
+    /// Number of commands that have come so far.
+    #[inline]
+    pub(crate) fn commands(&self) -> u64 {
+        self.desk.tally.commands
+    }
+
     /// A connection was accepted. Returns whether its client may use the node.
     pub(crate) fn opened(&mut self, connection: usize, from: SocketAddr) -> bool {
         self.has_news = true;

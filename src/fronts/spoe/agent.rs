@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -12,7 +13,8 @@ use super::desk::Desk;
 use super::question::{Problem, Question};
 use crate::engine::LimitsAnswer;
 use crate::fronts::datagrams::ClientPort;
-use crate::status::{PublishedTally, SpoeStatus, Tally};
+use crate::status::{PublishedFront, SpoeStatus, Tally};
+use rmbd_io::latency::Histogram;
 
 /// What answers HAProxy.
 pub(crate) struct Agent {
@@ -20,7 +22,7 @@ pub(crate) struct Agent {
     address: SocketAddr,
     /// `None` when it adds no more. The lock is never waited for: one thread answers.
     desk: Mutex<Option<Desk>>,
-    published: Arc<PublishedTally>,
+    published: Arc<PublishedFront>,
     connections: AtomicUsize,
     /// Whether all connections are to end.
     ending: watch::Sender<bool>,
@@ -29,7 +31,7 @@ pub(crate) struct Agent {
 impl Agent {
     /// An agent at a bound address. Whoever may use the other `port` may ask.
     pub(crate) fn new(port: Arc<ClientPort>, address: SocketAddr) -> Self {
-        let published = Arc::new(PublishedTally::default());
+        let published = Arc::new(PublishedFront::default());
         let desk = Desk::new(port.shared(), Arc::clone(&published));
         Self {
             port,
@@ -49,6 +51,11 @@ impl Agent {
     /// What was counted, as far as it is published.
     pub(crate) fn tally(&self) -> Tally {
         self.published.read()
+    }
+
+    /// How long its questions took.
+    pub(crate) fn times(&self) -> &Histogram {
+        self.published.times()
     }
 
     /// The status, without what is counted.
@@ -87,7 +94,9 @@ impl Agent {
     pub(super) fn ask(&self, question: &Question<'_>) -> Result<LimitsAnswer, Problem> {
         let mut desk = self.desk();
         let desk = desk.as_mut().ok_or(Problem::ENDING)?;
+        let start = Instant::now();
         let answer = desk.ask(self.port.shared(), question);
+        desk.note_time(start);
         // Also where it was refused: then a pass is wanted.
         self.port.shared().call_control_if_due();
         answer

@@ -1,13 +1,14 @@
 //! What a message does: one session, which one message at a time asks.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::question::{Limit, Problem, Question, Terms, shown};
 use crate::config::span_text;
 use crate::engine::{Admitted, Answer, LimitPart, LimitParts, LimitsAnswer, Refusal};
 use crate::fronts::own_session::OwnSession;
 use crate::shared::Shared;
-use crate::status::{PublishedTally, Tally};
+use crate::status::{PublishedFront, Tally};
 use rmbd_store::{Reading, SketchIndex};
 
 /// The session of HAProxy, and what it has done.
@@ -16,7 +17,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(shared: &Shared, published: Arc<PublishedTally>) -> Self {
+    pub(super) fn new(shared: &Shared, published: Arc<PublishedFront>) -> Self {
         Self {
             own: OwnSession::new(shared, published),
         }
@@ -115,6 +116,11 @@ impl Desk {
         self.own.session.weigh(weight).map_err(Problem::of)?;
         let provided = self.own.session.provide(sketch, weight, || weight);
         provided.map_err(Problem::of)
+    }
+
+    /// Notes how long a question took.
+    pub(super) fn note_time(&self, since: Instant) {
+        self.own.note_time(since);
     }
 
     /// Counts what happened.

@@ -10,6 +10,7 @@
 mod audit;
 mod cluster;
 mod envoy;
+mod latency;
 mod sketches;
 mod snapshot_files;
 #[cfg(test)]
@@ -101,6 +102,7 @@ impl Collector for Scrape {
         page.messages(&self.status.messages)?;
         page.datagrams(&self.status.datagrams)?;
         page.replies(&self.status.replies)?;
+        page.latency(&self.status.latencies)?;
         page.sketch(&self.status.sketch)?;
         page.sketches(&self.status.sketches)?;
         page.limits(&self.status.limits)?;

@@ -24,7 +24,8 @@ fn parse(text: &str) -> HashMap<String, f64> {
             }
             ["#", "TYPE", name, of] => {
                 assert_eq!(*name, family, "{line}");
-                assert!(["counter", "gauge", "info"].contains(of), "{line}");
+                let known = ["counter", "gauge", "info", "histogram"];
+                assert!(known.contains(of), "{line}");
                 kind = (*of).to_owned();
             }
             ["#", "UNIT", name, unit] => {
@@ -38,12 +39,14 @@ fn parse(text: &str) -> HashMap<String, f64> {
             _ => {
                 let (series, value) = line.rsplit_once(' ').expect(line);
                 let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-                let suffix = match kind.as_str() {
-                    "counter" => "_total",
-                    "info" => "_info",
-                    _ => "",
+                let suffixes: &[&str] = match kind.as_str() {
+                    "counter" => &["_total"],
+                    "info" => &["_info"],
+                    "histogram" => &["_bucket", "_sum", "_count"],
+                    _ => &[""],
                 };
-                assert_eq!(name, format!("{family}{suffix}"), "{line}");
+                let suffix = name.strip_prefix(&*family);
+                assert!(suffix.is_some_and(|it| suffixes.contains(&it)), "{line}");
                 assert!(
                     name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
                     "{line}"
@@ -68,8 +71,22 @@ fn check_labels(labels: &str) {
 fn check_label(labels: &str) {
     let (name, value) = labels.split_once('=').expect(labels);
     let known = [
-        "version", "type", "reason", "hash", "backend", "thread", "state", "kind", "queue",
-        "sketch", "window", "limit", "share", "rule",
+        "version",
+        "type",
+        "reason",
+        "hash",
+        "backend",
+        "thread",
+        "state",
+        "kind",
+        "queue",
+        "sketch",
+        "window",
+        "limit",
+        "share",
+        "rule",
+        "operation",
+        "le",
     ];
     assert!(known.contains(&name), "{labels}");
     let value = value
@@ -483,11 +500,44 @@ fn everything_in_the_status_has_its_number() {
     for series in process {
         assert!(samples[series] > 0.0, "{series}");
     }
+    // Their own test has them.
+    let latency = samples.keys().filter(|it| it.starts_with("rmbd_latency_"));
     assert_eq!(
-        samples.len(),
+        samples.len() - latency.count(),
         expected.len() + process.len(),
         "a sample without expectation"
     );
+}
+
+/// Buckets say how many took at most so long, and have the same ends for all kinds.
+#[test]
+fn latencies_are_histograms_of_octaves() {
+    let samples = parse(&encode(&status()));
+    for (operation, steps) in [
+        ("count", &[(0.0, 5.0), (2e-6, 12.0), (256e-6, 23.0)][..]),
+        ("resp", &[(0.0, 0.0), (2e-6, 3.0), (f64::INFINITY, 5.0)]),
+    ] {
+        let label = format!("operation=\"{operation}\"");
+        let of_kind = samples.iter().filter(|(series, _)| series.contains(&label));
+        let mut buckets: Vec<(f64, f64)> = of_kind
+            .filter_map(|(series, count)| {
+                let (_, rest) = series.split_once("le=\"")?;
+                let (end, _) = rest.split_once('"')?;
+                Some((end.parse().unwrap(), *count))
+            })
+            .collect();
+        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let ends = (0..=20).map(|octave| f64::from(1 << octave) / 1e6);
+        let expected: Vec<(f64, f64)> = ends
+            .chain([f64::INFINITY])
+            .map(|end| (end, steps.iter().rfind(|(from, _)| *from <= end).unwrap().1))
+            .collect();
+        assert_eq!(buckets, expected, "{operation}");
+        let (sum, count) = ["sum", "count"]
+            .map(|name| samples[&format!("rmbd_latency_seconds_{name}{{{label}}}")])
+            .into();
+        assert_eq!((sum, count), (count / 1024.0, steps.last().unwrap().1));
+    }
 }
 
 #[test]
@@ -518,6 +568,7 @@ fn a_node_that_has_done_nothing_has_valid_metrics_too() {
     empty.peers.clear();
     empty.cluster = ClusterStatus::default();
     empty.snapshot_files = SnapshotFilesStatus::default();
+    empty.latencies.clear();
     empty.ready = false;
     let samples = parse(&encode(&empty));
     assert_eq!(samples["rmbd_ready"], 0.0);
@@ -525,6 +576,7 @@ fn a_node_that_has_done_nothing_has_valid_metrics_too() {
     empty.failure = Some("it ended".to_owned());
     assert_eq!(parse(&encode(&empty))["rmbd_healthy"], 0.0);
     assert!(!samples.contains_key("rmbd_cluster_convergence_age_seconds"));
+    assert!(!samples.keys().any(|it| it.contains("latency")));
     let of_files = samples.keys().filter(|it| it.contains("snapshot_file"));
     assert_eq!(of_files.collect::<Vec<_>>(), ["rmbd_snapshot_file_enabled"]);
     assert_eq!(samples["rmbd_messages_total{type=\"add\"}"], 0.0);

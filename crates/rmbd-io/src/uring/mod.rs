@@ -96,6 +96,8 @@ impl Loop {
 
     /// Handles all completions that are there, and submits replies every now and then.
     fn take_completions(&mut self, handler: &mut impl Handler) -> Result<(), LoopError> {
+        // What completes while they are handled is taken now, too, for all that anybody measures.
+        handler.taken();
         loop {
             let mut handled = 0;
             while handled < REPLY_EVERY {
@@ -113,6 +115,7 @@ impl Loop {
             if let Some(streams) = &mut self.streams {
                 streams.settle(&mut self.ring, handler)?;
             }
+            handler.replied();
         }
     }
 
@@ -219,6 +222,7 @@ impl Loop {
         self.ring.cancel_all()?;
         while self.ring.is_in_use() {
             self.ring.submit(1)?;
+            handler.taken();
             while let Some(completion) = self.ring.next_completion()? {
                 self.complete(completion, handler)?;
             }

@@ -8,7 +8,7 @@ use super::question::{Operation, Question};
 use crate::engine::{Admitted, Answer, Refusal};
 use crate::fronts::own_session::OwnSession;
 use crate::shared::Shared;
-use crate::status::{PublishedTally, Tally};
+use crate::status::{PublishedFront, Tally};
 use rmbd_store::SketchIndex;
 
 /// The session of HTTP, and what it has done.
@@ -18,7 +18,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(shared: &Shared, published: Arc<PublishedTally>) -> Self {
+    pub(super) fn new(shared: &Shared, published: Arc<PublishedFront>) -> Self {
         Self {
             own: OwnSession::new(shared, published),
             answers: Vec::new(),
@@ -106,7 +106,7 @@ impl Desk {
     }
 
     #[cfg(test)]
-    pub(super) fn published(&self) -> &Arc<PublishedTally> {
+    pub(super) fn published(&self) -> &Arc<PublishedFront> {
         self.own.published()
     }
 

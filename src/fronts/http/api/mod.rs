@@ -29,7 +29,7 @@ mod top;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::header::CONTENT_TYPE;
@@ -49,7 +49,7 @@ use super::hosts::{self, Hosts};
 use super::{StatusSource, guard_headers};
 use crate::fronts::envoy::EnvoyFront;
 use crate::shared::Shared;
-use crate::status::{PublishedTally, Tally};
+use crate::status::{PublishedFront, Tally};
 use rmbd_envoy::Undecided;
 
 /// What all its paths begin with.
@@ -68,7 +68,7 @@ pub(crate) struct ApiOptions {
     /// Whether it answers checks.
     pub(crate) has_check: bool,
     /// Where it shows what it has done.
-    pub(crate) published: Arc<PublishedTally>,
+    pub(crate) published: Arc<PublishedFront>,
     /// Envoy's rate limit service, if the node has rules.
     pub(crate) envoy: Option<Arc<EnvoyFront>>,
 }
@@ -240,6 +240,7 @@ impl Api {
 
     /// Does what a body asks for.
     fn ask(&self, operation: Operation, sketch: &str, bytes: &[u8]) -> Result<Response, Problem> {
+        let start = Instant::now();
         let request: request::Request<'_> =
             serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
         let engine = self.shared.engine();
@@ -266,11 +267,13 @@ impl Api {
             *place_of(operation, tally) += 1;
             tally.http_over += u64::from(is_over);
         });
+        desk.own.note_time(start);
         Ok(response)
     }
 
     /// Asks the limit that a query names.
     fn check(&self, query: &str) -> Result<Response, Problem> {
+        let start = Instant::now();
         let check = check::check(query)?;
         let engine = self.shared.engine();
         let (limits, now) = (engine.limits(), self.shared.now());
@@ -297,6 +300,7 @@ impl Api {
             tally.http_checks += 1;
             tally.http_over += u64::from(is_over);
         });
+        desk.own.note_time(start);
         Ok(response)
     }
 
