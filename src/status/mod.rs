@@ -31,6 +31,8 @@ pub use self::cluster::{
     SLICES_LISTED_MAX, SharedNodeStatus, SliceStatus,
 };
 pub use self::counters::Messages;
+#[cfg(test)]
+pub(crate) use self::counters::loss_reasons;
 pub(crate) use self::counters::{PublishedTally, Tally, TurnedAway};
 pub use self::denied::{
     DeniedDocument, DeniedError, DeniedKeyDocument, DeniedLimitDocument, DeniedQuestion,

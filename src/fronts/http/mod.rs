@@ -183,8 +183,8 @@ const PAGE: &str = include_str!("page.html");
 /// The policy of the page: it may run its own script, use its own style (both named by the SHA-256 of their text, so
 /// that nothing that gets into the page by a trick runs), and ask this node.
 const PAGE_POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-inw/ZhFwqlJb5ilsrGpKSQsJpAwj+IS2R804ITGjKfA='; \
-     style-src 'sha256-NcOrtKeH2hAsvU3A9wB4YJrMPnyiKiUZd/HQuUJk1Hw='; \
+     script-src 'sha256-64x+bGp8DQizKaPGaR+rSXEn9YoOqD0ygZ6HYYUohRk='; \
+     style-src 'sha256-JL9Fi3dyxLAWdnC1qKZlQKuIH9ezVWyro1PPzK2F26M='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 async fn status(State(source): Source) -> Json<Status> {
