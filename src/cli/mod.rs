@@ -39,7 +39,7 @@ mod top_tests;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, BufReader, LineWriter, Read, Write};
+use std::io::{self, BufReader, IsTerminal, LineWriter, Read, Write};
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
@@ -298,6 +298,8 @@ pub struct Streams<'s> {
     pub shows_progress: bool,
     /// Whether the results go to a terminal.
     pub is_terminal: bool,
+    /// Whether the results may be drawn anywhere on a terminal, and keys come from one.
+    pub is_screen: bool,
 }
 
 #[cfg(test)]
@@ -311,6 +313,7 @@ impl<'s> Streams<'s> {
             notes: Box::new(io::sink()),
             shows_progress: false,
             is_terminal: false,
+            is_screen: false,
         }
     }
 }
@@ -340,6 +343,9 @@ impl Streams<'static> {
             notes: Box::new(LineWriter::new(Notes)),
             shows_progress: console::is_watched(),
             is_terminal: console::shows_results(),
+            is_screen: console::shows_results()
+                && io::stdin().is_terminal()
+                && top::can_draw(std::env::var_os("TERM").as_deref()),
         }
     }
 }

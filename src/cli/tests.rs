@@ -50,6 +50,7 @@ pub(super) fn run_compact(
             notes: Box::new(&mut notes),
             shows_progress: false,
             is_terminal: false,
+            is_screen: false,
         },
     );
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -475,6 +476,7 @@ fn a_reader_that_goes_ends_a_command_and_is_no_failure() {
             notes: Box::new(io::sink()),
             shows_progress: false,
             is_terminal: false,
+            is_screen: false,
         };
         let words = [words, &["--legacy"]].concat();
         let done = run(&command(&words, server.address), streams).unwrap();
@@ -699,6 +701,7 @@ fn an_order_that_leaves_no_trace_fails() {
         notes: Box::new(io::sink()),
         shows_progress: false,
         is_terminal: false,
+        is_screen: false,
     };
     let result = peer::run_within(Duration::ZERO, &options, &mut streams);
     assert!(matches!(result, Err(CliError::OrderUnseen { .. })));

@@ -13,3 +13,4 @@ mod reload;
 mod resp;
 mod servers;
 mod signals;
+mod top;
