@@ -56,6 +56,7 @@ fn lines() -> Vec<(Vec<&'static str>, BTreeSet<String>)> {
         let mut line = match command.get_name() {
             "add" => vec!["add", "key"],
             "count" => vec!["count", "key"],
+            "demo" => vec!["demo", "--for", "1ms"],
             "hit" => vec!["hit", "key", "--limit", "1"],
             "keygen" => vec!["keygen"],
             "members" => vec!["members"],
@@ -66,7 +67,7 @@ fn lines() -> Vec<(Vec<&'static str>, BTreeSet<String>)> {
             "top" => vec!["top"],
             other => panic!("a command without a line here: {other}"),
         };
-        if command.get_name() != "keygen" {
+        if !["demo", "keygen"].contains(&command.get_name()) {
             line.extend(dead);
         }
         lines.push((line, variables(command)));

@@ -247,6 +247,7 @@ fn every_option_that_the_readme_names_exists() {
         &["--help"][..],
         &["add", "--help"],
         &["count", "--help"],
+        &["demo", "--help"],
         &["hit", "--help"],
         &["peer", "--help"],
         &["pardon", "--help"],

@@ -10,6 +10,7 @@ mod config;
 #[cfg(test)]
 mod config_tests;
 mod count;
+mod demo;
 mod denied;
 mod detail;
 mod hit;
@@ -51,6 +52,7 @@ pub use self::asked::{
     LimitOption, LimitOptionError, LimitsError, SketchOptions, Span, SpanOptionError,
 };
 pub use self::config::{CheckOptions, ConfigCommand, ShowOptions};
+pub use self::demo::DemoOptions;
 pub use self::denied::LimitsDeniedOptions;
 pub use self::hit::HitOptions;
 pub use self::http::HttpError;
@@ -61,6 +63,7 @@ pub use self::sketches::SketchesOptions;
 pub use self::snapshot::{SnapshotCommand, SnapshotFileOptions, SnapshotNowOptions};
 pub use self::top::TopOptions;
 use crate::config::{HostPort, Layered, NodeOptions, RulesFilesError, dialect};
+use crate::node::NodeError;
 use rmbd_client::{ClientError, legacy};
 use rmbd_console::{self as console, Notes};
 use rmbd_proto::legacy::Dialect;
@@ -107,6 +110,8 @@ pub enum Command {
     Config(ConfigCommand),
     /// Print how often keys were added, a line each: count, tab, key
     Count(CountOptions),
+    /// Run three nodes with made-up traffic, somebody who floods and a limit, to look at
+    Demo(DemoOptions),
     /// Add to keys and say whether that is within limits: exit code 0, or 3 above one
     Hit(HitOptions),
     /// Make a key for --cluster-key-file
@@ -376,6 +381,7 @@ pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError
         Command::Config(command) => config::run(command, streams).map(as_asked),
         Command::Count(options) if options.detail => detail::run(options, streams).map(as_asked),
         Command::Count(options) => count::run(options, streams).map(as_asked),
+        Command::Demo(options) => demo::run(options, streams).map(as_asked),
         Command::Hit(options) => hit::run(options, streams),
         Command::Keygen(options) => keygen::run(options, streams).map(as_asked),
         Command::Limits(command) => limits::run(command, streams).map(as_asked),
@@ -528,6 +534,14 @@ pub enum CliError {
     /// Standard output cannot be written.
     #[error("cannot write the result: {0}")]
     Output(#[source] io::Error),
+    /// A node of the demonstration failed.
+    #[error("the demonstration ends: {0}")]
+    Demo(#[from] NodeError),
+    /// The nodes of the demonstration did not find each other.
+    #[error(
+        "the nodes of the demonstration have not found each other in {0} s: is loopback up, and let through by the firewall?"
+    )]
+    DemoAlone(u64),
     /// A key file cannot be created.
     #[error("no key was written to {}: {source}; choose a file that does not exist yet", path.display())]
     KeyFile {
