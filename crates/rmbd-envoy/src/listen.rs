@@ -1,15 +1,15 @@
 //! Accepting connections, as many as there may be.
 
-use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rmbd_accept::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::bounds::{
     AGE_LIMIT, CONNECTIONS_MAX, DRAIN_LIMIT, FIRST_REQUEST_LIMIT, IDLE_LIMIT, STREAMS_MAX,
@@ -18,9 +18,6 @@ use crate::connection::connection;
 use crate::grpc::Services;
 use crate::room::Room;
 use crate::{Decide, Event};
-
-/// Pause after an accept that failed for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Bounds of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,63 +71,17 @@ pub async fn serve<D: Decide>(
         tasks: JoinSet::new(),
         closing: watch::Sender::new(()),
     };
-    let mut has_complained = false;
+    let mut acceptor = Acceptor::new(listener, "--envoy");
     loop {
         tokio::select! {
             biased;
             () = &mut stop => break,
-            accepted = accept(&listener, &mut has_complained) => {
-                let (stream, from) = accepted;
-                connections.admit(stream, from);
-            }
+            (stream, from) = acceptor.next() => connections.admit(stream, from.ip()),
             Some(ended) = connections.tasks.join_next() => connections.note_end(ended),
         }
     }
-    drop(listener);
+    drop(acceptor);
     connections.close().await;
-}
-
-/// The next connection. Cancel safe.
-async fn accept(listener: &TcpListener, has_complained: &mut bool) -> (TcpStream, IpAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, from)) => {
-                if std::mem::take(has_complained) {
-                    tracing::info!("--envoy takes connections again");
-                }
-                return (stream, from.ip());
-            }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                if !std::mem::replace(has_complained, true) {
-                    tracing::warn!(
-                        "--envoy takes no connections: accept: {error}; counting goes on, and it is tried again every \
-                         {} ms. If it lasts, raise the limit of open files (RLIMIT_NOFILE, ulimit -n)",
-                        ACCEPT_PAUSE.as_millis()
-                    );
-                }
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Whether the next connection may be accepted all the same.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
-        NetworkUnreachable, TimedOut,
-    };
-    [
-        ConnectionAborted,
-        ConnectionReset,
-        HostUnreachable,
-        Interrupted,
-        NetworkDown,
-        NetworkUnreachable,
-        TimedOut,
-    ]
-    .contains(&error.kind())
 }
 
 /// The connections that there are.

@@ -107,6 +107,10 @@ impl Absorber {
     #[inline]
     pub(super) fn release(&mut self, hash: KeyHash) -> Weight {
         let set = set_of(hash);
+        // The bits are near at all times, and sets may be far.
+        if self.filled[set / 64] & (1 << (set % 64)) == 0 {
+            return Weight::ZERO;
+        }
         let (hashes, weights) = (&self.hashes[set], &mut self.weights[set]);
         let place = hashes
             .iter()

@@ -1,7 +1,7 @@
 //! The lists of the largest keys as the control thread told them last, for everybody who answers questions.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rmbd_sketch::KeyHash;
@@ -11,15 +11,7 @@ use crate::registry::{Registry, SketchIndex};
 
 /// The told lists of all sketches of a node. The control thread tells them again and again; any thread looks at them.
 #[derive(Debug)]
-pub struct TopBoard(Box<[Told]>);
-
-/// What is told of one sketch.
-#[derive(Debug, Default)]
-struct Told {
-    editions: Editions<ToldLists>,
-    /// Earlier lists that somebody may still look at: whoever tells frees them, and never a thread that looks.
-    earlier: Mutex<Vec<Arc<ToldLists>>>,
-}
+pub struct TopBoard(Box<[Editions<ToldLists>]>);
 
 /// A session's view of a [`TopBoard`].
 #[derive(Debug, Default)]
@@ -70,19 +62,14 @@ impl TopBoard {
     /// A board for all sketches of a registry, of which nothing is told yet.
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
-        Self(registry.iter().map(|_| Told::default()).collect())
+        Self(registry.iter().map(|_| Editions::default()).collect())
     }
 
     /// Tells other lists of a sketch.
     pub fn tell(&self, sketch: SketchIndex, lists: ToldLists) {
         if let Some(told) = self.0.get(sketch.get()) {
             let lists = Arc::new(lists);
-            let before = told.editions.get();
-            let _: Result<(), Infallible> = told.editions.change(|_| Ok(lists));
-            let mut earlier = told.earlier.lock().unwrap_or_else(PoisonError::into_inner);
-            earlier.push(before);
-            // Nobody begins to look at these any more. A view has one of them at most, so they are few.
-            earlier.retain(|lists| Arc::strong_count(lists) > 1);
+            let _: Result<(), Infallible> = told.change(|_| Ok(lists));
         }
     }
 
@@ -90,7 +77,7 @@ impl TopBoard {
     #[must_use]
     pub fn lists(&self, sketch: SketchIndex) -> Arc<ToldLists> {
         let told = self.0.get(sketch.get());
-        told.map(|told| told.editions.get()).unwrap_or_default()
+        told.map(Editions::get).unwrap_or_default()
     }
 }
 
@@ -107,7 +94,7 @@ impl TopView {
         let sketches = board.0.len().max(1);
         self.0.resize_with(sketches, Seen::default);
         let at = sketch.get() % sketches;
-        self.0[at].current(&board.0[at].editions)
+        self.0[at].current(&board.0[at])
     }
 }
 
@@ -165,7 +152,7 @@ mod tests {
         let board = TopBoard::new(&registry);
         let mut views = [TopView::of(&board), TopView::of(&board)];
         let sketch = SketchIndex::DEFAULT;
-        let earlier = || board.0[0].earlier.lock().unwrap().len();
+        let earlier = || board.0[0].earlier();
         for n in 1..20 {
             let made = Duration::from_secs(n);
             let lists = Vec::new();

@@ -57,6 +57,12 @@ impl<T> Editions<T> {
         Ok(())
     }
 
+    /// Number of earlier editions that are kept.
+    #[cfg(test)]
+    pub(crate) fn earlier(&self) -> usize {
+        self.lock().earlier.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept<T>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,7 +119,7 @@ mod tests {
         for _ in 0..3 {
             editions.change(more).unwrap();
         }
-        let kept = || editions.lock().earlier.len();
+        let kept = || editions.earlier();
         assert_eq!(kept(), 1, "what nobody has seen is gone");
         assert_eq!(**seen.current(&editions), 3);
         assert_eq!(first.strong_count(), 1, "who looks frees nothing");

@@ -7,7 +7,6 @@
 //! patience time is over.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,9 +26,10 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::api::{self, Api};
+use rmbd_accept::Acceptor;
 use rmbd_io::limits::files_left;
 
 /// Largest number of connections. One node has few dashboards and scrapers, but services that add keep some open from
@@ -47,8 +47,6 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(200);
 /// How long an idle connection keeps its place when others wait. It is longer than a round trip around the world, and
 /// even a few of these times are shorter than the time limit of any scraper or prober.
 const CROWDED_PATIENCE: Duration = Duration::from_millis(300);
-/// Pause after an accept that failed for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// Most bytes of headers: they have room for a browser's cookies of other services on the same host. Longer headers
 /// get a 431.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
@@ -113,90 +111,30 @@ pub(super) async fn serve(
 ) {
     let mut stop = pin!(stop);
     let mut house = House::new(answers, limits, panicked);
-    let mut complaint = Complaint::default();
+    let mut acceptor = Acceptor::new(listener, "HTTP");
     loop {
         let stream = tokio::select! {
             biased;
             () = &mut stop => break,
-            stream = next(&listener, &mut house, &mut complaint) => stream,
+            stream = next(&mut acceptor, &mut house) => stream,
         };
         house.admit(stream);
     }
-    drop(listener);
+    drop(acceptor);
     house.close().await;
 }
 
 /// Waits for the next connection for which there is a place.
-async fn next(listener: &TcpListener, house: &mut House, complaint: &mut Complaint) -> TcpStream {
-    let mut accepting = pin!(accept(listener, complaint));
+async fn next(acceptor: &mut Acceptor, house: &mut House) -> TcpStream {
+    let mut accepting = pin!(acceptor.next());
     let stream = loop {
         tokio::select! {
-            stream = &mut accepting => break stream,
+            (stream, _) = &mut accepting => break stream,
             Some(ended) = house.tasks.join_next() => house.note(Some(ended)),
         }
     };
     house.make_room().await;
     stream
-}
-
-async fn accept(listener: &TcpListener, complaint: &mut Complaint) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                complaint.is_over();
-                return stream;
-            }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                complaint.say(&error);
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// A complaint that is logged once, however long its cause lasts.
-#[derive(Default)]
-struct Complaint {
-    is_said: bool,
-}
-
-impl Complaint {
-    fn say(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.is_said, true) {
-            tracing::warn!(
-                "HTTP takes no connections: accept: {error}; counting goes on, and it is tried again every {} ms. If it \
-                 lasts, raise the limit of open files (RLIMIT_NOFILE, ulimit -n)",
-                ACCEPT_PAUSE.as_millis()
-            );
-        }
-    }
-
-    fn is_over(&mut self) {
-        if std::mem::take(&mut self.is_said) {
-            tracing::info!("HTTP takes connections again");
-        }
-    }
-}
-
-/// Whether an error of accept(2) is about the connection at the head of the queue only, so that the next one may be
-/// fine.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted,
-        NetworkDown, NetworkUnreachable, TimedOut,
-    };
-    matches!(
-        error.kind(),
-        ConnectionAborted
-            | ConnectionRefused
-            | ConnectionReset
-            | HostUnreachable
-            | Interrupted
-            | NetworkDown
-            | NetworkUnreachable
-            | TimedOut
-    )
 }
 
 /// The open connections.
@@ -425,27 +363,5 @@ mod tests {
             let used = unused(&activity, start, hour);
             assert!(timeout(Duration::from_millis(1), used).await.is_err());
         });
-    }
-
-    #[test]
-    fn only_what_the_next_accept_can_survive_is_tried_again_at_once() {
-        let errno = io::Error::from_raw_os_error;
-        for broken in [
-            libc::ECONNABORTED,
-            libc::ECONNRESET,
-            libc::EHOSTUNREACH,
-            libc::EINTR,
-        ] {
-            assert!(is_of_one_connection(&errno(broken)), "{}", errno(broken));
-        }
-        for lasting in [
-            libc::EMFILE,
-            libc::ENFILE,
-            libc::ENOBUFS,
-            libc::ENOMEM,
-            libc::EINVAL,
-        ] {
-            assert!(!is_of_one_connection(&errno(lasting)), "{}", errno(lasting));
-        }
     }
 }

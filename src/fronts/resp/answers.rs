@@ -18,32 +18,31 @@ pub(super) enum Slot {
     Verdict(u32),
 }
 
-/// How an answer is written.
+/// How a verdict is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    Number,
-    /// It was not asked, since too much was added.
-    TooMuch,
     /// Allowed, estimate, what is left, and milliseconds to wait.
     Verdict,
     /// As `CL.THROTTLE` has it, of a limit and its window.
-    Throttle {
-        limit: u64,
-        window_s: u64,
-    },
+    Throttle { limit: u64, window_s: u64 },
 }
 
 /// Too much was added. The first word is what clients know as: try again.
 pub(super) const TRY_AGAIN: &[u8] =
     b"TRYAGAIN more weight came than can be taken over at once: send it again in a moment";
 
-/// An answer among the replies.
+/// Answers among the replies, which stand before byte `at` of the text.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// It stands before this byte of the text.
     at: usize,
-    slot: Slot,
-    form: Form,
+    what: Awaited,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Awaited {
+    /// So many numbers, one behind the other.
+    Numbers(u32),
+    Verdict,
 }
 
 /// The replies of one connection that are not sent yet.
@@ -52,7 +51,7 @@ pub(super) struct Answers {
     text: Vec<u8>,
     places: Vec<Place>,
     numbers: Vec<u64>,
-    verdicts: Vec<Option<LimitsAnswer>>,
+    verdicts: Vec<(Form, Option<LimitsAnswer>)>,
 }
 
 impl Default for Answers {
@@ -78,36 +77,56 @@ impl Answers {
     pub(super) fn await_number(&mut self) -> Slot {
         let slot = Slot::Number(self.numbers.len() as u32);
         self.numbers.push(0);
-        self.keep(slot, Form::Number);
+        match self.places.last_mut() {
+            Some(Place {
+                at,
+                what: Awaited::Numbers(count),
+            }) if *at == self.text.len() => *count += 1,
+            _ => self.keep(Awaited::Numbers(1)),
+        }
         slot
     }
 
     /// Keeps a place for a verdict.
     pub(super) fn await_verdict(&mut self, form: Form) -> Slot {
         let slot = Slot::Verdict(self.verdicts.len() as u32);
-        self.verdicts.push(None);
-        self.keep(slot, form);
+        self.verdicts.push((form, None));
+        self.keep(Awaited::Verdict);
         slot
     }
 
     #[inline]
-    fn keep(&mut self, slot: Slot, form: Form) {
+    fn keep(&mut self, what: Awaited) {
         let at = self.text.len();
-        self.places.push(Place { at, slot, form });
+        self.places.push(Place { at, what });
     }
 
-    /// What was awaited last does not come.
+    /// What was awaited last was not asked, since too much was added.
     #[cold]
     pub(super) fn fail_last(&mut self) {
-        if let Some(place) = self.places.last_mut() {
-            place.form = Form::TooMuch;
+        match self.places.last_mut().map(|place| &mut place.what) {
+            Some(Awaited::Numbers(count @ 2..)) => {
+                *count -= 1;
+                self.numbers.pop();
+            }
+            Some(Awaited::Numbers(_)) => {
+                self.places.pop();
+                self.numbers.pop();
+            }
+            Some(Awaited::Verdict) => {
+                self.places.pop();
+                self.verdicts.pop();
+            }
+            None => {}
         }
+        // It is written alike in both versions.
+        self.reply(Version::Resp2).error(TRY_AGAIN);
     }
 
     /// Whether no more should be awaited.
     #[inline]
     pub(super) fn are_many(&self) -> bool {
-        self.places.len() >= AWAITED_MAX
+        self.numbers.len() + self.verdicts.len() >= AWAITED_MAX
     }
 
     /// Bytes of all that waits here, at most.
@@ -128,7 +147,7 @@ impl Answers {
             }
             (Slot::Verdict(at), Answer::Limits(verdict)) => {
                 if let Some(place) = self.verdicts.get_mut(at as usize) {
-                    *place = Some(*verdict);
+                    place.1 = Some(*verdict);
                 }
             }
             _ => {}
@@ -139,20 +158,22 @@ impl Answers {
     #[inline]
     pub(super) fn move_to(&mut self, out: &mut Vec<u8>) {
         let mut start = 0;
+        let mut numbers = self.numbers.iter();
+        let mut verdicts = self.verdicts.iter();
         for place in &self.places {
             out.extend_from_slice(&self.text[start..place.at]);
             start = place.at;
-            // Numbers are written alike in both versions.
+            // Both are written alike in both versions.
             let mut reply = ReplyWriter::new(out, Version::Resp2);
-            match (place.form, place.slot) {
-                (Form::Number, Slot::Number(at)) => reply.integer(self.numbers[at as usize]),
-                (form, Slot::Verdict(at)) if form != Form::TooMuch => {
-                    match self.verdicts[at as usize] {
-                        Some(verdict) => write_verdict(&verdict, form, &mut reply),
-                        None => reply.error(TRY_AGAIN),
-                    }
+            match place.what {
+                Awaited::Numbers(count) => {
+                    let numbers = numbers.by_ref().take(count as usize);
+                    numbers.for_each(|&number| reply.integer(number));
                 }
-                _ => reply.error(TRY_AGAIN),
+                Awaited::Verdict => match verdicts.next() {
+                    Some(&(form, Some(verdict))) => write_verdict(&verdict, form, &mut reply),
+                    _ => reply.error(TRY_AGAIN),
+                },
             }
         }
         out.extend_from_slice(&self.text[start..]);

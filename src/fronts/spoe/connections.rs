@@ -11,7 +11,9 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use rmbd_accept::Acceptor;
 
 use super::FRAME_BYTES_MAX;
 use super::agent::Agent;
@@ -40,8 +42,6 @@ const STALL_LIMIT: Duration = Duration::from_secs(10);
 /// How long the last words of a connection may take to be read. If it were closed with bytes unread, the kernel would
 /// take them back.
 const DRAIN_LIMIT: Duration = Duration::from_millis(200);
-/// Pause after an accept that failed, for want of descriptors for example.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Limits of the cost of connections.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +78,7 @@ pub(super) async fn serve_within(
     panicked: impl Fn(),
 ) {
     let mut ending = agent.ending();
+    let mut acceptor = Acceptor::new(listener, "--spoe");
     let mut house = House {
         limits,
         agent,
@@ -92,30 +93,12 @@ pub(super) async fn serve_within(
                 house.note(&ended);
                 continue;
             }
-            accepted = accept(&listener) => accepted,
+            accepted = acceptor.next() => accepted,
         };
         house.admit(stream, from);
     }
-    drop(listener);
+    drop(acceptor);
     house.close().await;
-}
-
-/// Waits for a connection. An error is told once, and it is tried again.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    let mut is_told = false;
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) => {
-                if !std::mem::replace(&mut is_told, true) {
-                    tracing::warn!(
-                        "--spoe takes no connections: accept: {error}; it is tried again"
-                    );
-                }
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }
 
 /// The open connections.

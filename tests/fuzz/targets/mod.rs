@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod compact;
 pub mod legacy;
 pub mod resp;
+pub mod rules;
 pub mod spoe;
 
 /// A target takes any bytes, and panics only if something is wrong.
@@ -16,7 +17,7 @@ pub type Target = fn(&[u8]);
 
 /// All targets. Each has a program in `fuzz/fuzz_targets/` and a corpus in `tests/data/fuzz/` of the same name. A new
 /// parser in the library gets a line here.
-pub const ALL: [(&str, Target); 9] = [
+pub const ALL: [(&str, Target); 10] = [
     ("cluster_key_file", cluster::key_file),
     ("cluster_membership", cluster::membership),
     ("cluster_payload", cluster::payload),
@@ -25,5 +26,6 @@ pub const ALL: [(&str, Target); 9] = [
     ("legacy_messages", legacy::messages),
     ("legacy_replies", legacy::replies),
     ("resp_commands", resp::commands),
+    ("rules_yaml", rules::yaml),
     ("spoe_frames", spoe::frames),
 ];

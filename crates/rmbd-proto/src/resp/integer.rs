@@ -8,12 +8,15 @@ const DIGITS_MAX: usize = 19;
 #[inline]
 #[must_use]
 pub fn integer(bytes: &[u8]) -> Option<i64> {
+    // Most have one digit.
+    if let &[digit @ b'0'..=b'9'] = bytes {
+        return Some(i64::from(digit - b'0'));
+    }
     let (is_negative, digits) = match bytes {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),
     };
     match digits {
-        [b'0'] => return (!is_negative).then_some(0),
         [b'1'..=b'9', ..] if digits.len() <= DIGITS_MAX => {}
         _ => return None,
     }

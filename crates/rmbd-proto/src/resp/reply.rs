@@ -4,6 +4,8 @@
 pub const INTEGER_REPLY_BYTES_MAX: usize = 1 + DIGITS_MAX + 2;
 /// Digits of the largest number that a reply can have, 2^63 - 1.
 const DIGITS_MAX: usize = 19;
+/// Room for the digits of any `u64` and the end of a line.
+const LINE_BYTES: usize = 20 + 2;
 
 /// Which of the two versions a client has asked for. They write the same things differently.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,8 +51,7 @@ impl<'o> ReplyWriter<'o> {
     pub fn signed(&mut self, value: i64) {
         if value < 0 {
             self.out.extend_from_slice(b":-");
-            self.digits(value.unsigned_abs());
-            self.out.extend_from_slice(b"\r\n");
+            self.number(value.unsigned_abs());
         } else {
             self.head(b':', value.unsigned_abs());
         }
@@ -130,22 +131,28 @@ impl<'o> ReplyWriter<'o> {
 
     #[inline]
     fn head(&mut self, kind: u8, number: u64) {
+        // Most have one digit, and are written as one word.
+        if number < 10 {
+            let line = [kind, b'0' + number as u8, b'\r', b'\n'];
+            return self.out.extend_from_slice(&line);
+        }
         self.out.push(kind);
-        self.digits(number);
-        self.out.extend_from_slice(b"\r\n");
+        self.number(number);
     }
 
+    /// A number, and the end of the line.
     #[inline]
-    fn digits(&mut self, number: u64) {
-        if number < 10 {
-            return self.out.push(b'0' + number as u8);
-        }
-        let (mut digits, mut start, mut left) = ([0; DIGITS_MAX + 1], DIGITS_MAX + 1, number);
-        while left > 0 && start > 0 {
+    fn number(&mut self, number: u64) {
+        let (mut line, mut start, mut left) = ([0; LINE_BYTES], LINE_BYTES - 2, number);
+        line[start..].copy_from_slice(b"\r\n");
+        loop {
             start -= 1;
-            digits[start] = b'0' + (left % 10) as u8;
+            line[start] = b'0' + (left % 10) as u8;
             left /= 10;
+            if left == 0 || start == 0 {
+                break;
+            }
         }
-        self.out.extend_from_slice(&digits[start..]);
+        self.out.extend_from_slice(&line[start..]);
     }
 }
