@@ -694,14 +694,10 @@ fn an_order_that_leaves_no_trace_fails() {
     let Command::Peer(options) = command(&["peer", "localhost:9000"], udp.address) else {
         panic!("another command");
     };
+    let mut output = Vec::new();
     let mut streams = Streams {
-        input: BufReader::new(Box::new(io::empty())),
         input_waits: Box::new(|| true),
-        output: Box::new(io::sink()),
-        notes: Box::new(io::sink()),
-        shows_progress: false,
-        is_terminal: false,
-        is_screen: false,
+        ..Streams::to(&mut output)
     };
     let result = peer::run_within(Duration::ZERO, &options, &mut streams);
     assert!(matches!(result, Err(CliError::OrderUnseen { .. })));

@@ -118,7 +118,7 @@ fn what_the_demonstration_says_can_be_seen_and_it_leaves_nothing() {
     }
     let denied = run(&["limits", "denied", "api", "--server", &third.to_string()]);
     assert!(printed(&denied).contains(ABUSER), "{}", printed(&denied));
-    take_pictures(&format!("http://{first}/"));
+    take_pictures(&format!("http://{third}/"));
     let rest = demo.end(Signal::INT);
     assert!(rest.contains("The demonstration is over"), "{rest}");
     for address in [first, second, third] {

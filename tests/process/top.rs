@@ -9,6 +9,9 @@ use crate::nodes::{Node, PROGRAM};
 
 /// What makes a screen of a terminal, and what makes it a terminal again.
 const SCREEN: [&str; 2] = ["\x1b[?1049h", "\x1b[?1049l"];
+/// What the last line of a screen has, and what the first has when the server has answered.
+const DRAWN: &str = "quit";
+const ANSWERED: &str = "ready";
 /// What colours text.
 const COLOR: &str = "\x1b[38;5;";
 
@@ -20,13 +23,13 @@ fn a_terminal_shows_a_screen_and_is_as_it_was_whatever_ends_it() {
     let words = [PROGRAM, "top", "--server", &server];
     for (act, end) in [
         (Act::Type("q"), "code 0, as it was"),
-        (Act::Type("/q\u{1b}q"), "code 0, as it was"),
+        (Act::Type("/q\rq"), "code 0, as it was"),
         (Act::Type("\u{3}"), "code 0, as it was"),
         (Act::Signal(libc::SIGTERM), "signal 15, as it was"),
         (Act::Signal(libc::SIGINT), "signal 2, as it was"),
         (Act::Signal(libc::SIGHUP), "signal 1, as it was"),
     ] {
-        let Some(seen) = terminal::run(act, &words, &[]) else {
+        let Some(seen) = terminal::run(act, DRAWN, &words, &[]) else {
             return;
         };
         assert_eq!(seen.end, end, "{act:?}: {seen:?}");
@@ -40,6 +43,17 @@ fn a_terminal_shows_a_screen_and_is_as_it_was_whatever_ends_it() {
             seen.output.contains("rmbd ") && seen.output.contains(&server),
             "{seen:?}"
         );
+    }
+}
+
+/// Nobody could end it by a key any more.
+#[test]
+fn a_terminal_that_is_closed_ends_it() {
+    let node = Node::start(Which::Out, Kind::Read, None);
+    let server = node.udp.to_string();
+    let words = [PROGRAM, "top", "--server", &server];
+    if let Some(seen) = terminal::run(Act::HangUp, DRAWN, &words, &[]) {
+        assert_eq!(seen.end, "signal 1, gone", "{seen:?}");
     }
 }
 
@@ -57,7 +71,7 @@ fn without_a_screen_there_is_plain_text() {
         (&top, &[("TERM", "")]),
     ];
     for (words, variables) in cases {
-        let Some(seen) = terminal::run(Act::Nothing, words, variables) else {
+        let Some(seen) = terminal::run(Act::Nothing, DRAWN, words, variables) else {
             return;
         };
         assert_eq!(seen.end, "code 0, as it was", "{words:?} {variables:?}");
@@ -84,7 +98,8 @@ fn no_color_is_respected() {
     let server = node.udp.to_string();
     let words = [PROGRAM, "top", "--server", &server];
     for (value, has_colors) in [("1", false), ("", true)] {
-        let Some(seen) = terminal::run(Act::Type("q"), &words, &[("NO_COLOR", value)]) else {
+        let Some(seen) = terminal::run(Act::Type("q"), ANSWERED, &words, &[("NO_COLOR", value)])
+        else {
             return;
         };
         assert_eq!(
@@ -106,7 +121,7 @@ fn a_server_that_is_away_is_said() {
         "--timeout-ms",
         "50",
     ];
-    let Some(seen) = terminal::run(Act::Type("q"), &words, &[]) else {
+    let Some(seen) = terminal::run(Act::Type("q"), DRAWN, &words, &[]) else {
         return;
     };
     assert_eq!(seen.end, "code 0, as it was", "{seen:?}");

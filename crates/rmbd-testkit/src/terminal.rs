@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 use crate::required::skip;
 
 /// It is given what to do when the program has drawn its screen (a signal's number after `signal`, text after `type`,
-/// or `nothing`), and the program. It prints what came from the terminal, and then a line with how the program ended
+/// `hang up` or `nothing`), the text by which that is seen, and the program. It prints what came from the terminal, and then a line with how the program ended
 /// and whether the terminal is as it was.
 const SCRIPT: &str = r#"
 import fcntl, os, pty, re, signal, struct, sys, termios, time
-act, what, words = sys.argv[1], sys.argv[2], sys.argv[3:]
+act, what, until, words = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
 pid, terminal = pty.fork()
 if pid == 0:
     time.sleep(0.2)  # for the size
@@ -25,17 +25,20 @@ while True:
     if not piece:
         break
     seen += piece
-    if not is_done and b"quit" in seen:
+    if not is_done and until.encode() in seen:
         is_done = True
-        if act == "signal":
+        if act == "hang up":
+            os.close(terminal)
+            break
+        elif act == "signal":
             os.kill(pid, int(what))
         else:
             os.write(terminal, what.encode())
 _, status = os.waitpid(pid, 0)
-after = termios.tcgetattr(terminal)
+after = None if act == "hang up" else termios.tcgetattr(terminal)
 end = "signal %d" % os.WTERMSIG(status) if os.WIFSIGNALED(status) else "code %d" % os.WEXITSTATUS(status)
 sys.stdout.buffer.write(seen)
-print("\n" + end + (", as it was" if before == after else ", changed"))
+print("\n" + end + (", gone" if after is None else ", as it was" if before == after else ", changed"))
 "#;
 
 /// What a person does when the screen is there.
@@ -44,6 +47,8 @@ pub enum Act<'a> {
     Nothing,
     Type(&'a str),
     Signal(i32),
+    /// Closes the terminal.
+    HangUp,
 }
 
 /// What was seen in the terminal.
@@ -55,13 +60,14 @@ pub struct Seen {
     pub end: String,
 }
 
-/// Runs a program in a terminal of 80 columns and 24 lines with this `TERM`. `None`, and the test is skipped, without
-/// Python.
-pub fn run(act: Act<'_>, words: &[&str], variables: &[(&str, &str)]) -> Option<Seen> {
+/// Runs a program in a terminal of 80 columns and 24 lines, and does something as soon as this text is there. `None`, and
+/// the test is skipped, without Python.
+pub fn run(act: Act<'_>, until: &str, words: &[&str], variables: &[(&str, &str)]) -> Option<Seen> {
     let (name, what) = match act {
         Act::Nothing => ("nothing", String::new()),
         Act::Type(text) => ("type", text.to_owned()),
         Act::Signal(signal) => ("signal", signal.to_string()),
+        Act::HangUp => ("hang up", String::new()),
     };
     let mut command = Command::new("python3");
     for (name, _) in std::env::vars_os() {
@@ -70,7 +76,7 @@ pub fn run(act: Act<'_>, words: &[&str], variables: &[(&str, &str)]) -> Option<S
         }
     }
     let output = command
-        .args(["-c", SCRIPT, name, &what])
+        .args(["-c", SCRIPT, name, &what, until])
         .args(words)
         .env("TERM", "xterm-256color")
         .envs(variables.iter().copied())

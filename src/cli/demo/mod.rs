@@ -96,9 +96,9 @@ Three nodes count together, and {end}:
 {clients} clients ask all of them. One of them, {ABUSER}, floods node 3 only. The limit \"{LIMIT}\" lets each client ask
 {LIMIT_COUNT} times a minute.
 
-The page, which is alive (look at the largest keys, the limit, and the cluster; look {ABUSER} up):
+The page of node 3, which is alive: rates, largest keys, whom the limit denies, the cluster. Look {ABUSER} up there:
 
-  http://{first}/
+  http://{third}/
 
 Who floods, as node 1 knows it, to which the abuser never sends:
 

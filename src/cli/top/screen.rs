@@ -1,9 +1,10 @@
 //! The full screen of `rmbd top`: the terminal, its keys, and a thread that asks the server meanwhile.
 
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::panic;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
@@ -11,9 +12,13 @@ use std::time::Duration;
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event};
-use ratatui::crossterm::terminal::{EnterAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::crossterm::terminal::{
+    Clear, ClearType, EnterAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
 use ratatui::crossterm::{cursor, execute};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 
 use super::model::{Look, Model, Next, Question};
 use super::view;
@@ -27,6 +32,8 @@ const ASKED: u16 = 100;
 const TICK: Duration = Duration::from_millis(50);
 /// Signals that end it. The terminal is as before then, and the process ends as by the signal.
 const ENDING: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
+/// How long the thread that draws may take to end by a signal itself.
+const GRACE: Duration = Duration::from_millis(500);
 /// What makes a terminal as it was: its own screen, and a cursor.
 const RESTORE: &[u8] = b"\x1b[?1049l\x1b[?25h";
 
@@ -55,14 +62,13 @@ pub(super) fn run(start: &Start<'_>, streams: &mut Streams<'_>) -> Result<(), Cl
         asked,
         period: start.period,
     };
-    let ended_by = Arc::new(AtomicUsize::new(0));
-    for signal in ENDING {
-        let flag = Arc::clone(&ended_by);
-        let number = usize::try_from(signal).unwrap_or_default();
-        signal_hook::flag::register_usize(signal, flag, number).map_err(CliError::Output)?;
-    }
+    let ended_by = Arc::new(AtomicI32::new(0));
+    let signals = Signals::new(ENDING).map_err(CliError::Output)?;
     let done = {
-        let _screen = Screen::open(&mut streams.output).map_err(CliError::Output)?;
+        let screen = Screen::open(&mut streams.output).map_err(CliError::Output)?;
+        screen
+            .end_by(signals, &ended_by)
+            .map_err(CliError::Output)?;
         let (wishes, looks) = asker
             .start(start.question.clone())
             .map_err(CliError::Output)?;
@@ -74,8 +80,9 @@ pub(super) fn run(start: &Start<'_>, streams: &mut Streams<'_>) -> Result<(), Cl
         model.keys = start.keys.map(usize::from);
         show(&mut model, &mut streams.output, &wishes, &looks, &ended_by)
     };
-    if let Ok(signal @ 1..) = i32::try_from(ended_by.load(Ordering::Relaxed)) {
-        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    let signal = ended_by.load(Ordering::Relaxed);
+    if signal != 0 {
+        let _ = emulate_default_handler(signal);
     }
     done.map_err(CliError::Output)
 }
@@ -86,10 +93,10 @@ fn show(
     output: &mut dyn Write,
     wishes: &Sender<Question>,
     looks: &Receiver<Look>,
-    ended_by: &AtomicUsize,
+    ended_by: &AtomicI32,
 ) -> std::io::Result<()> {
-    let mut terminal = Terminal::new(CrosstermBackend::new(output))?;
-    terminal.clear()?;
+    // Its own end would show the cursor, and panic where the terminal is gone. The screen's end does it.
+    let mut terminal = ManuallyDrop::new(Terminal::new(CrosstermBackend::new(output))?);
     loop {
         terminal.draw(|frame| view::draw(frame, model))?;
         // Nothing is drawn anew until something has happened.
@@ -189,8 +196,31 @@ impl Screen {
             before(info);
         }));
         enable_raw_mode()?;
-        execute!(output, EnterAlternateScreen, cursor::Hide)?;
+        // `Terminal::clear` would ask where the cursor is, and not every terminal answers.
+        execute!(
+            output,
+            EnterAlternateScreen,
+            Clear(ClearType::All),
+            cursor::Hide
+        )?;
         Ok(screen)
+    }
+
+    /// Notes the first of these signals, and ends the process by it some time later, if nobody else has: whoever reads
+    /// keys of a terminal that is gone may do so for ever.
+    fn end_by(&self, mut signals: Signals, ended_by: &Arc<AtomicI32>) -> std::io::Result<()> {
+        let (is_open, ended_by) = (Arc::clone(&self.is_open), Arc::clone(ended_by));
+        let watch = move || {
+            let Some(signal) = signals.forever().next() else {
+                return;
+            };
+            ended_by.store(signal, Ordering::Relaxed);
+            thread::sleep(GRACE);
+            restore(&is_open);
+            let _ = emulate_default_handler(signal);
+        };
+        let thread = thread::Builder::new().name("rmbd-top-ends".to_owned());
+        thread.spawn(watch).map(drop)
     }
 }
 

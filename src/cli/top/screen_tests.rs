@@ -303,7 +303,7 @@ fn a_panic_is_told_behind_the_screen() {
         name,
         "--nocapture",
     ];
-    let Some(seen) = run(Act::Nothing, &words, &[]) else {
+    let Some(seen) = run(Act::Nothing, "", &words, &[]) else {
         return;
     };
     assert_eq!(seen.end, "code 101, as it was", "{seen:?}");
