@@ -115,7 +115,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "cli",
-        &["config", "status"],
+        &["config", "status", "node"],
         &[
             "client", "cluster", "console", "names", "proto", "rules", "sketch", "snapshot",
             "store",

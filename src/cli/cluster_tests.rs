@@ -227,6 +227,7 @@ fn a_count_in_detail_names_who_contributes() {
                 notes: Box::new(io::sink()),
                 shows_progress: false,
                 is_terminal: false,
+                is_screen: false,
             },
         )
         .unwrap();

@@ -10,6 +10,7 @@ mod config;
 #[cfg(test)]
 mod config_tests;
 mod count;
+mod demo;
 mod denied;
 mod detail;
 mod hit;
@@ -45,7 +46,7 @@ mod top_tests;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, BufReader, LineWriter, Read, Write};
+use std::io::{self, BufReader, IsTerminal, LineWriter, Read, Write};
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
@@ -57,6 +58,7 @@ pub use self::asked::{
     LimitOption, LimitOptionError, LimitsError, SketchOptions, Span, SpanOptionError,
 };
 pub use self::config::{CheckOptions, ConfigCommand, ShowOptions};
+pub use self::demo::DemoOptions;
 pub use self::denied::LimitsDeniedOptions;
 pub use self::hit::HitOptions;
 pub use self::http::HttpError;
@@ -69,6 +71,7 @@ pub use self::sketches::SketchesOptions;
 pub use self::snapshot::{SnapshotCommand, SnapshotFileOptions, SnapshotNowOptions};
 pub use self::top::TopOptions;
 use crate::config::{HostPort, Layered, NodeOptions, RulesFilesError, dialect};
+use crate::node::NodeError;
 use rmbd_client::{ClientError, legacy};
 use rmbd_console::{self as console, Notes};
 use rmbd_proto::legacy::Dialect;
@@ -117,6 +120,8 @@ pub enum Command {
     Config(ConfigCommand),
     /// Print how often keys were added, a line each: count, tab, key
     Count(CountOptions),
+    /// Run three nodes with made-up traffic, somebody who floods and a limit, to look at
+    Demo(DemoOptions),
     /// Add to keys and say whether that is within limits: exit code 0, or 3 above one
     Hit(HitOptions),
     /// Make a key for --cluster-key-file
@@ -313,6 +318,8 @@ pub struct Streams<'s> {
     pub shows_progress: bool,
     /// Whether the results go to a terminal.
     pub is_terminal: bool,
+    /// Whether the results may be drawn anywhere on a terminal, and keys come from one.
+    pub is_screen: bool,
 }
 
 #[cfg(test)]
@@ -326,6 +333,7 @@ impl<'s> Streams<'s> {
             notes: Box::new(io::sink()),
             shows_progress: false,
             is_terminal: false,
+            is_screen: false,
         }
     }
 }
@@ -355,6 +363,9 @@ impl Streams<'static> {
             notes: Box::new(LineWriter::new(Notes)),
             shows_progress: console::is_watched(),
             is_terminal: console::shows_results(),
+            is_screen: console::shows_results()
+                && io::stdin().is_terminal()
+                && top::can_draw(std::env::var_os("TERM").as_deref()),
         }
     }
 }
@@ -386,6 +397,7 @@ pub fn run(command: &Command, mut streams: Streams<'_>) -> Result<Done, CliError
         Command::Config(command) => config::run(command, streams).map(as_asked),
         Command::Count(options) if options.detail => detail::run(options, streams).map(as_asked),
         Command::Count(options) => count::run(options, streams).map(as_asked),
+        Command::Demo(options) => demo::run(options, streams).map(as_asked),
         Command::Hit(options) => hit::run(options, streams),
         Command::Keygen(options) => keygen::run(options, streams).map(as_asked),
         Command::Limits(command) => limits::run(command, streams).map(as_asked),
@@ -543,6 +555,14 @@ pub enum CliError {
     /// Standard output cannot be written.
     #[error("cannot write the result: {0}")]
     Output(#[source] io::Error),
+    /// A node of the demonstration failed.
+    #[error("the demonstration ends: {0}")]
+    Demo(#[from] NodeError),
+    /// The nodes of the demonstration did not find each other.
+    #[error(
+        "the nodes of the demonstration have not found each other in {0} s: is loopback up, and let through by the firewall?"
+    )]
+    DemoAlone(u64),
     /// A key file cannot be created.
     #[error("no key was written to {}: {source}; choose a file that does not exist yet", path.display())]
     KeyFile {

@@ -51,6 +51,7 @@ pub(super) fn run_compact(
             notes: Box::new(&mut notes),
             shows_progress: false,
             is_terminal: false,
+            is_screen: false,
         },
     );
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -476,6 +477,7 @@ fn a_reader_that_goes_ends_a_command_and_is_no_failure() {
             notes: Box::new(io::sink()),
             shows_progress: false,
             is_terminal: false,
+            is_screen: false,
         };
         let words = [words, &["--legacy"]].concat();
         let done = run(&command(&words, server.address), streams).unwrap();
@@ -581,13 +583,10 @@ fn an_order_that_leaves_no_trace_fails() {
     let Command::Peer(options) = command(&["peer", "localhost:9000"], udp.address) else {
         panic!("another command");
     };
+    let mut output = Vec::new();
     let mut streams = Streams {
-        input: BufReader::new(Box::new(io::empty())),
         input_waits: Box::new(|| true),
-        output: Box::new(io::sink()),
-        notes: Box::new(io::sink()),
-        shows_progress: false,
-        is_terminal: false,
+        ..Streams::to(&mut output)
     };
     let result = peer::run_within(Duration::ZERO, &options, &mut streams);
     assert!(matches!(result, Err(CliError::OrderUnseen { .. })));

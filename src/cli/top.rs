@@ -1,5 +1,12 @@
-//! The command `rmbd top`.
+//! The command `rmbd top`: a full screen where there is a terminal for it, else plain text.
 
+mod model;
+mod screen;
+#[cfg(test)]
+mod screen_tests;
+mod view;
+
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::thread::sleep;
@@ -20,21 +27,23 @@ use rmbd_client::{Client, Top, TopKey, TopQuestion};
 const SHOWN_DEFAULT: u16 = 10;
 /// Longest time between two looks, in seconds.
 const WATCH_MAX_S: u64 = 3_600;
+/// A terminal of this name can do nothing but print.
+const DUMB: &str = "dumb";
 /// Moves to the first place of a terminal, and clears it.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// `rmbd top`
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "The truth of a key is at most its count, and at least what is certain. The server makes its lists twice a second, of as many keys as its --top says. It shows names only to loopback and to the networks of its --show-keys.\n\nIn the table, what could control a terminal stands as in a string of Rust: \\n, \\u{1b}, \\xff for a byte that is no UTF-8, and \\\\ for a backslash. With --json a key is a member `key` where it is UTF-8, and else `key_base64` in its place (RFC 4648, with padding); a key without a name has neither."
+    after_help = "In a terminal it is a full screen, which looks at the server once a second (--watch says how often): rates, the largest keys, members and limits. Its keys: q or Ctrl-C ends it, left and right choose the window, up and down the sketch, / filters keys by a text (Enter keeps it, Esc drops it). It has no colours where NO_COLOR is set. With --once, --json, TERM=dumb, or where input or output is no terminal, it prints plain text.\n\nThe truth of a key is at most its count, and at least what is certain. The server makes its lists twice a second, of as many keys as its --top says. It shows names only to loopback and to the networks of its --show-keys.\n\nIn the table, what could control a terminal stands as in a string of Rust: \\n, \\u{1b}, \\xff for a byte that is no UTF-8, and \\\\ for a backslash. With --json a key is a member `key` where it is UTF-8, and else `key_base64` in its place (RFC 4648, with padding); a key without a name has neither."
 )]
 pub struct TopOptions {
-    /// How many keys to show
+    /// How many keys to show [default: 10, and in a full screen as many as there is room for]
     #[arg(
-        short = 'k', long = "keys", value_name = "N", env = "RMBD_KEYS", default_value_t = SHOWN_DEFAULT,
+        short = 'k', long = "keys", value_name = "N", env = "RMBD_KEYS",
         value_parser = RangedU64ValueParser::<u16>::new().range(1..=TOP_MAX as u64)
     )]
-    keys: u16,
+    keys: Option<u16>,
 
     /// The largest in this time, such as 60s, instead of all time: a whole window that the sketch keeps (see `rmbd
     /// sketches`)
@@ -48,6 +57,10 @@ pub struct TopOptions {
     )]
     watch: Option<u64>,
 
+    /// Print plain text once, also in a terminal, and whatever --watch says
+    #[arg(long, env = "RMBD_ONCE", value_parser = BoolishValueParser::new())]
+    once: bool,
+
     /// Print a JSON object of {sketch, window_ms, age_s, complete_above, total_weight, listed, incomplete, redacted,
     /// mixed, keys}, with keys of {rank, key, count, certain}; with --watch one a line
     #[arg(long, env = "RMBD_JSON", value_parser = BoolishValueParser::new())]
@@ -60,10 +73,28 @@ pub struct TopOptions {
     server: ServerOptions,
 }
 
-/// Prints the largest keys, once or again and again.
+/// Whether a terminal of this name (`TERM`) can be drawn on.
+pub(super) fn can_draw(terminal: Option<&OsStr>) -> bool {
+    terminal.is_some_and(|name| !name.is_empty() && name != DUMB)
+}
+
+/// Shows the largest keys, or prints them once or again and again.
 pub(super) fn run(options: &TopOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
+    if streams.is_screen && !options.json && !options.once {
+        let sketch = options.sketch.sketch.to_string();
+        let window_ms = options.window.map_or(0, |window| window.ms);
+        let start = screen::Start {
+            server: &options.server,
+            question: model::Question { sketch, window_ms },
+            keys: options.keys,
+            period: Duration::from_secs(options.watch.unwrap_or(1)),
+            // An empty one counts as unset.
+            has_colors: std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
+        };
+        return screen::run(&start, streams);
+    }
     let mut client = options.server.compact()?;
-    let Some(seconds) = options.watch else {
+    let Some(seconds) = options.repeats_after_s() else {
         let top = ask(&mut client, options)?;
         return print(&options.text(&top), streams);
     };
@@ -86,7 +117,8 @@ pub(super) fn run(options: &TopOptions, streams: &mut Streams<'_>) -> Result<(),
 fn ask(client: &mut Client, options: &TopOptions) -> Result<Top, CliError> {
     let sketch = &options.sketch.sketch;
     let window = options.window.unwrap_or(Span::ALL_TIME);
-    let question = TopQuestion::first(options.keys.into()).within(window.duration());
+    let keys = options.keys.unwrap_or(SHOWN_DEFAULT);
+    let question = TopQuestion::first(keys.into()).within(window.duration());
     let top = client.sketch(sketch.as_str())?.top(question);
     top.map_err(|error| explain(error, client, About::Top(sketch, window)))
 }
@@ -98,6 +130,11 @@ fn print(text: &str, streams: &mut Streams<'_>) -> Result<(), CliError> {
 }
 
 impl TopOptions {
+    /// Seconds between two times that it prints; `None` is once.
+    fn repeats_after_s(&self) -> Option<u64> {
+        self.watch.filter(|_| !self.once)
+    }
+
     fn text(&self, top: &Top) -> String {
         if !self.json {
             return table_of(top, self.window);
@@ -107,7 +144,7 @@ impl TopOptions {
             mixed: top.mixed,
         };
         // The values are numbers and texts in memory, so nothing can fail.
-        let text = match self.watch {
+        let text = match self.repeats_after_s() {
             None => serde_json::to_string_pretty(&document),
             Some(_) => serde_json::to_string(&document),
         };

@@ -213,6 +213,7 @@ fn a_watch_ends_when_nobody_reads_it() {
             notes: Box::new(io::sink()),
             shows_progress: false,
             is_terminal,
+            is_screen: false,
         };
         let done = run(&command(words, node.udp_addr()), streams).unwrap();
         assert_eq!(done, Done::ReaderGone);

@@ -294,6 +294,14 @@ counters! {
     }
 }
 
+/// The names of all reasons for which a data thread acts on no datagram, or on a part of one.
+#[cfg(test)]
+pub(crate) fn loss_reasons() -> Vec<&'static str> {
+    let tally = Tally::default();
+    let reasons = tally.malformed_by_name().chain(tally.refused_by_name());
+    reasons.map(|(name, _)| name).collect()
+}
+
 impl PublishedTally {
     /// The counter of one problem.
     pub(crate) fn of_problem(&self, problem: Problem) -> u64 {

@@ -32,6 +32,8 @@ pub use self::cluster::{
     SLICES_LISTED_MAX, SharedNodeStatus, SliceStatus,
 };
 pub use self::counters::Messages;
+#[cfg(test)]
+pub(crate) use self::counters::loss_reasons;
 pub(crate) use self::counters::{Tally, TurnedAway};
 pub use self::denied::{
     DeniedDocument, DeniedError, DeniedKeyDocument, DeniedLimitDocument, DeniedQuestion,

@@ -79,8 +79,20 @@ asked("/v1/{sketch}/top?k=0", expected=400)
 asked(add, {"keys": ["a"]}, 400)
 asked(count, {"key": "a", "window": "7s"}, 404)
 asked("/v1/check?limit=api&key=a", expected=404)
+asked_envoy = {"domain": "edge", "descriptors": [{"entries": [{"key": "user", "value": "ann"}]}]}
+for _ in range(3):
+    asked("/json", asked_envoy)
+asked("/json", asked_envoy, 429)
+asked("/json", {"domain": "", "descriptors": []}, 400)
 print("all well")
 "##;
+/// The rules for it.
+const RULES: &str = "\
+domain: edge
+descriptors:
+  - key: user
+    rate_limit: {unit: minute, requests_per_unit: 3}
+";
 
 /// What the test of a proxy puts in front of a server that answers everything.
 const PROXY: &str = r#"
@@ -172,7 +184,10 @@ fn other_makers_read_headers_and_answers_as_they_are_described() {
             "Python's http_sf and openapi_spec_validator: pip install http-sf openapi-spec-validator",
         );
     }
-    let node = start(&[]);
+    let scratch = Scratch::new("described");
+    let rules = scratch.path("rules.yaml");
+    fs::write(&rules, RULES).unwrap();
+    let node = start(&["--limits", rules.to_str().unwrap()]);
     let judge = Command::new("python3")
         .args(["-c", JUDGE, &node.udp.to_string()])
         .output()

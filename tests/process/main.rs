@@ -4,6 +4,7 @@
 
 mod commands;
 mod containers;
+mod demo;
 mod documents;
 mod envoy;
 mod haproxy;
@@ -16,4 +17,5 @@ mod resp;
 mod servers;
 mod signals;
 mod supervised;
+mod top;
 mod unit;

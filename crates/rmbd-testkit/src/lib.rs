@@ -1,6 +1,6 @@
 //! Tools that rmbd's tests and benches share. There is a network between real processes that loses, doubles and
 //! delays datagrams by a seed; there are floods of forged datagrams, standard streams that are broken in every way,
-//! a browser without a window, and checks of what a test needs of the machine.
+//! a browser without a window, a terminal, and checks of what a test needs of the machine.
 //!
 //! ```
 //! use std::net::UdpSocket;
@@ -33,4 +33,5 @@ pub mod redis;
 pub mod required;
 pub mod spoe;
 pub mod streams;
+pub mod terminal;
 pub mod tree;

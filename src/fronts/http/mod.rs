@@ -183,8 +183,8 @@ const PAGE: &str = include_str!("page.html");
 /// The policy of the page: it may run its own script, use its own style (both named by the SHA-256 of their text, so
 /// that nothing that gets into the page by a trick runs), and ask this node.
 const PAGE_POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-inw/ZhFwqlJb5ilsrGpKSQsJpAwj+IS2R804ITGjKfA='; \
-     style-src 'sha256-NcOrtKeH2hAsvU3A9wB4YJrMPnyiKiUZd/HQuUJk1Hw='; \
+     script-src 'sha256-UQgW5MtIK1WNrlvfEOcchue4FSR+r1V4NFyx0otXiWc='; \
+     style-src 'sha256-JN8kAS/oORLq6joTtYB2av5+LKqG12UgnI1zRAaPE+g='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 async fn status(State(source): Source) -> Json<Status> {

@@ -5,6 +5,7 @@
 mod answers;
 mod clients;
 mod page;
+mod page_in_use;
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -39,7 +40,16 @@ impl Server {
     }
 
     pub(super) fn of(limits: Limits, source: Arc<dyn StatusSource>, api: Option<Arc<Api>>) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1:0", limits, source, api)
+    }
+
+    fn at(
+        address: &str,
+        limits: Limits,
+        source: Arc<dyn StatusSource>,
+        api: Option<Arc<Api>>,
+    ) -> Self {
+        let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::status::testing::{denied, top};
-use crate::status::{AmountStatus, SnapshotFilesStatus, WindowStatus};
+use crate::status::{AmountStatus, Datagrams, LogStatus, SnapshotFilesStatus, WindowStatus};
 use rmbd_testkit::browser;
 
 #[test]
@@ -212,18 +212,28 @@ fn sketches_windows_and_limits_are_shown_in_a_browser() {
         return;
     };
     assert_eq!(
+        rows(&page, "errors"),
+        [
+            "all time default|72|0|8, 35|11, 23|all|&lt; 0.1 % of 1 000 000|",
+            "1 min default|9 100|0|–|–|–|7 % of 100|",
+            "all time logins|9 000 000|23|9, 36|12, 24|157 %|–|",
+            "1 min logins|9 100|0|–|11, 23|all|0 % of 5|",
+            "1 h logins|241 000|159|–|–|–|159 % of 100|",
+        ]
+    );
+    assert_eq!(
         rows(&page, "sketches"),
         [
-            "default|1 234|72|0|8, 35|&lt; 0.1 % of 1 000 000|4 × 1 048 576|69.3 KiB|",
-            "logins|77|9 000 000|23|9, 36|–|4 × 1 048 576|71.3 KiB|",
+            "default||1 234|72|530|4 × 1 048 576|69.3 KiB|",
+            "logins||77|9 000 000|530|4 × 1 048 576|71.3 KiB|",
         ]
     );
     assert_eq!(
         rows(&page, "windows"),
         [
-            "1 min default|9 100|0|–|7 % of 100|12 × 5 s|4 × 131 072|1 MiB|",
-            "1 min logins|9 100|0|11, 23|0 % of 5|12 × 5 s|4 × 131 072|1 MiB|",
-            "1 h logins|241 000|159|–|159 % of 100|12 × 5 min|4 × 4 096|1 MiB|",
+            "1 min default|9 100|12 × 5 s|4 × 131 072|1 MiB|",
+            "1 min logins|9 100|12 × 5 s|4 × 131 072|1 MiB|",
+            "1 h logins|241 000|12 × 5 min|4 × 4 096|1 MiB|",
         ]
     );
     assert_eq!(
@@ -237,8 +247,8 @@ fn sketches_windows_and_limits_are_shown_in_a_browser() {
     assert!(sum.contains("4 144 counts were below the truth"), "{sum}");
     let limits = rows(&page, "limits");
     let starts = [
-        "api;over is not counted, in default;|530/s;",
-        "login;shadow mode, in logins;|530/s;",
+        "api;over is not counted, in default;||530/s;",
+        "login;shadow mode, in logins;||530/s;",
     ];
     for (limit, start) in limits.iter().zip(starts) {
         assert!(limit.starts_with(start), "{limit}");
@@ -273,7 +283,8 @@ fn what_is_kept_is_shown_with_all_that_is_wrong_with_it() {
     let shown = text_of(&part(&page, "dl", "files").replace("</dt>", " | "));
     for words in [
         "all is in a file that was counted until | 1 min 1 s ago",
-        "last file | 9 MiB in 0.75 s",
+        "now | a file is being written",
+        "last file | 9 MiB in 0.75 s, 5 slices, 1 min 21 s ago",
         "written, with nothing new, failed | 127, 131, 137",
         "taken over at the start | 139 001, as the same writer",
         "overdue | writing fails: No space left on device",
@@ -284,7 +295,7 @@ fn what_is_kept_is_shown_with_all_that_is_wrong_with_it() {
     ] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
-    assert!(part(&page, "main", "main").contains("class=\"wide alarm\" id=\"files-card\""));
+    assert!(part(&page, "main", "main").contains("class=\"half alarm\" id=\"files-card\""));
     status.snapshot_files = SnapshotFilesStatus::default();
     let page = in_browser(status).unwrap();
     assert!(is_hidden(&page, "files-card"), "nothing is kept");
@@ -341,7 +352,7 @@ fn one_sketch_without_limits_is_a_quiet_page() {
     assert_eq!(hidden(&page), [true, false, true]);
     assert_eq!(
         rows(&page, "windows"),
-        ["1 min |500|5|23, 47|12 × 5 s|4 × 131 072|28 MiB|"]
+        ["1 min |500|12 × 5 s|4 × 131 072|28 MiB|"]
     );
     status.sketches[0].windows.clear();
     let page = in_browser(status).unwrap();
@@ -360,7 +371,7 @@ fn no_name_gets_into_the_markup() {
     };
     assert!(!page.contains("<img"), "{page}");
     let escaped = "&lt;img src=x onerror=\"document.title='broken'\"&gt;&amp;amp;";
-    for id in ["sketches", "windows", "limits"] {
+    for id in ["sketches", "windows", "limits", "errors"] {
         assert!(part(&page, "tbody", id).contains(escaped), "{id}");
     }
     assert!(part(&page, "ul", "large-errors").contains(escaped));
@@ -381,10 +392,9 @@ fn one_sketch_with_limits_shows_its_error_against_them() {
         "{sketch}"
     );
     // Where nothing is allowed any error is all of it.
-    let windows = rows(&page, "windows");
     assert_eq!(
-        windows,
-        ["1 min |500|5|23, 47|all of 0|12 × 5 s|4 × 131 072|28 MiB|"]
+        rows(&page, "errors")[1],
+        "1 min |500|5|–|23, 47|460 %|all of 0|"
     );
     let warning = part(&page, "ul", "large-errors");
     assert_eq!(warning.matches("<li>").count(), 2, "{warning}");
@@ -441,4 +451,91 @@ fn denied_keys_are_shown_as_text_or_not_at_all() {
     assert!(text_of(part(&page, "p", "denied-note")).contains("--show-keys"));
     status.limits.clear();
     assert!(is_hidden(&in_browser(status).unwrap(), "denied-card"));
+}
+
+#[test]
+fn what_was_lost_is_shown_with_its_cause_and_its_cure() {
+    let mut status = fake_status();
+    let Some(page) = in_browser(status.clone()) else {
+        return;
+    };
+    let shown = rows(&page, "losses");
+    for (what, count, cure) in [
+        ("dropped by the kernel", 128, "net.core.rmem_max"),
+        ("replies that the kernel did not take", 5, "send buffer"),
+        ("malformed: length", 17, "--dialect"),
+        ("malformed: unknown type", 4, "a client of a later version"),
+        ("refused: untrusted", 2, "See the log"),
+        ("log lines", 68, "standard error"),
+    ] {
+        let row = shown.iter().find(|row| row.starts_with(what));
+        let row = row.unwrap_or_else(|| panic!("{what}: {shown:?}"));
+        assert!(row.contains(&format!("|{count}|0/s|")), "{row}");
+        assert!(row.contains(cure), "{row}");
+    }
+    assert!(page.contains("class=\"wide alarm\" id=\"losses-card\""));
+    status.datagrams = Datagrams {
+        refused: [("address_unproven".into(), 7)].into(),
+        ..Datagrams::default()
+    };
+    (status.replies.dropped, status.log) = (0, LogStatus::default());
+    let page = in_browser(status).unwrap();
+    assert_eq!(rows(&page, "losses").len(), 1);
+    assert!(
+        !page.contains("alarm\" id=\"losses-card\""),
+        "that is usual"
+    );
+}
+
+/// Every reason that a node may give has its words on the page.
+#[test]
+fn every_reason_has_a_cause_and_a_cure() {
+    let engine_reasons = crate::status::loss_reasons();
+    assert!(engine_reasons.len() > 30, "{engine_reasons:?}");
+    for reason in engine_reasons {
+        assert!(
+            PAGE.contains(&format!("\n  {reason}: \"")),
+            "CAUSES lacks {reason}"
+        );
+    }
+}
+
+#[test]
+fn ways_in_are_shown_where_they_are_on() {
+    let mut status = fake_status();
+    let Some(page) = in_browser(status.clone()) else {
+        return;
+    };
+    let shown = rows(&page, "fronts");
+    for (row, start) in shown.iter().zip([
+        "Datagrams;|127.0.0.1:8000|–||0/s|5 511 002|–|23|128|",
+        "HTTP;|127.0.0.1:8000|–||0/s|321|57|58|59|",
+        "Redis’s protocol;wrong passwords 53, connections without a place 56, protocol errors 52;|127.0.0.1:6379|51 of 1 024||",
+        "Envoy, 2 rules;unknown domains 74, connections without a place 81;|127.0.0.1:8081|71 of 1 024||0/s|800 001|73|",
+        "HAProxy;protocol errors 75, connections without a place 78;|127.0.0.1:9001|12 of 256||0/s|600 001|71|",
+    ]) {
+        assert!(row.starts_with(start), "{row}");
+    }
+    assert_eq!(shown.len(), 5);
+    (status.resp, status.envoy, status.spoe) = Default::default();
+    let page = in_browser(status).unwrap();
+    let names = rows(&page, "fronts");
+    assert_eq!(names.len(), 2, "{names:?}");
+}
+
+#[test]
+fn members_are_shown_with_their_state_and_lag() {
+    let Some(page) = in_browser(fake_status()) else {
+        return;
+    };
+    assert_eq!(
+        rows(&page, "members"),
+        [
+            "00000000|10.0.0.1:8001|this node|–|–|–||1|4.8 MiB|5.7 MiB|",
+            "00000000|10.0.0.11:8001|alive|0.2 s ago|0|0 s||1|1.8 MiB|1.2 MiB|",
+            "00000000|10.0.0.12:8001|alive|0.2 s ago|6|1.3 s||1|1.9 MiB|1.4 MiB|",
+            "00000000|10.0.0.13:8001|down|0.2 s ago|99|12 min 57 s||1|2.1 MiB|1.5 MiB|",
+            "00000000|10.1.0.1:8001|one way|0.4 s ago|2|–||–|–|–|",
+        ]
+    );
 }
