@@ -255,7 +255,7 @@ fn known_options(command: &clap::Command, known: &mut BTreeSet<String>) {
 fn every_option_that_the_documentation_names_exists() {
     // These are of other programs: cargo, curl.
     let mut known = options(
-        "--release --workspace --bench --all-targets --help --version --path --dry-run --list",
+        "--release --workspace --bench --all-targets --help --version --path --dry-run --list --no-verify",
     );
     known_options(&Cli::command(), &mut known);
     let root = Path::new(ROOT);

@@ -399,7 +399,9 @@ impl Answer {
             let (learnt, others) = (bytes(self.learnt_bytes()), self.nodes - 1);
             line(
                 "others",
-                format!("about {learnt} more for one start of each of {others} nodes that touched all cells"),
+                format!(
+                    "about {learnt} more for one start of each of {others} nodes that touched all cells"
+                ),
             );
             line("gossip", self.gossip_text());
         }
