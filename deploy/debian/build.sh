@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the Debian package from programs that are built already.
 # build.sh FOLDER OUT [VERSION]: FOLDER has `rmbd` and `loadgen`; the package goes to OUT, and its path is printed.
-# VERSION is that of Cargo.toml if it is not given. RMBD_MAINTAINER is who answers for the package.
+# VERSION is that of Cargo.toml if it is not given. RMBD_MAINTAINER is who answers for the package,
+# RMBD_DEB_COMPRESSION how dpkg-deb compresses it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -85,5 +86,6 @@ END
 find "$root" -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 package=$out/rmbd_${version}_$architecture.deb
-dpkg-deb --root-owner-group -Zxz --build "$root" "$package" >/dev/null
+read -ra compression <<<"${RMBD_DEB_COMPRESSION:--Zxz}"
+dpkg-deb --root-owner-group "${compression[@]}" --build "$root" "$package" >/dev/null
 echo "$package"

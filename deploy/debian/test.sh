@@ -24,9 +24,10 @@ begin=$(($(date +%s%N) / 10000000))
 fail() { echo "FAILED: $*" >&2; [ ! -e "$work/log" ] || cat "$work/log" >&2; exit 1; }
 inside() { PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive chroot "$root" "$@"; }
 
+# Compressed quickly, which a released one is not.
 # -- Packages --------------------------------------------------------------------------------------------------------
 version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' "$here/../../Cargo.toml")
-first=$("$here/build.sh" "$programs" "$work" "$version")
+first=$(RMBD_DEB_COMPRESSION="-Zgzip -z1" "$here/build.sh" "$programs" "$work" "$version")
 say "built $(basename "$first"), $(stat -c %s "$first") bytes"
 # The same with a later version, and quickly.
 dpkg-deb --raw-extract "$first" "$work/later"
@@ -139,7 +140,7 @@ say "installed"
 expect "the key's mode" "$(stat -c %a "$root/etc/rmbd/cluster.key")" 600
 [ ! -e "$root/etc/systemd/system/multi-user.target.wants/rmbd.service" ] || fail "enabled where systemd does not run"
 expect "config check" "$(inside rmbd config check /etc/rmbd/rmbd.toml >/dev/null && echo right)" right
-inside sh -c '. /usr/share/bash-completion/completions/rmbd' || fail "completions"
+inside bash -c '. /usr/share/bash-completion/completions/rmbd' || fail "completions"
 start
 say "serves: $(cut -c-90 "$work/ready")"
 inside rmbd add apple pear apple
