@@ -13,6 +13,7 @@ mod misled;
 mod namespaces;
 mod options;
 mod peer_orders;
+mod pods;
 mod refusals;
 mod strangers;
 mod support;

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod commands;
+mod containers;
 mod documents;
 mod envoy;
 mod haproxy;

@@ -78,6 +78,15 @@ const LOSS: &str = "table inet loss { chain input { type filter hook input prior
 impl Hosts {
     /// Makes hosts, each of which loses a fifth of the datagrams to its cluster port. `Err` tells what is missing.
     pub(crate) fn new(count: usize) -> Result<Self, String> {
+        let hosts = Self::without_loss(count)?;
+        for host in 0..count {
+            hosts.filter(host, LOSS)?;
+        }
+        Ok(hosts)
+    }
+
+    /// The same on a network that loses nothing.
+    pub(crate) fn without_loss(count: usize) -> Result<Self, String> {
         static NUMBERS: AtomicU32 = AtomicU32::new(0);
         let number = NUMBERS.fetch_add(1, Relaxed);
         let name = |host: &str| format!("rmbd-{}-{number}-{host}", std::process::id());
@@ -97,11 +106,7 @@ impl Hosts {
             namespace.ip(&["link", "set", "lo", "up"])?;
             hosts.push(namespace);
         }
-        let hosts = Self { hosts, switch };
-        for host in 0..count {
-            hosts.filter(host, LOSS)?;
-        }
-        Ok(hosts)
+        Ok(Self { hosts, switch })
     }
 
     pub(crate) fn place(&self, host: usize) -> Place {

@@ -53,6 +53,21 @@ pub(crate) fn program_for_anybody() -> (Anybody, Command) {
     (copy, command)
 }
 
+/// A command that becomes the program, with this file in the place of `/etc/hosts` (unshare(1), mount(8)).
+pub(crate) fn program_with_names(names: &str) -> Command {
+    let mut command = without_variables(Command::new("unshare"));
+    let become_it = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+    command.args([
+        "--mount",
+        "sh",
+        "-c",
+        become_it,
+        names,
+        env!("CARGO_BIN_EXE_rmbd"),
+    ]);
+    command
+}
+
 fn without_variables(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("RMBD_") {
@@ -89,7 +104,11 @@ impl Running {
 
     /// Starts a node with one data thread, and with rounds of 100 ms unless `words` say otherwise.
     pub(crate) fn start_at<S: AsRef<str>>(place: Place, words: &[S]) -> Self {
-        let mut command = program();
+        Self::start_by(place, program(), words)
+    }
+
+    /// The same by another command, which becomes the program.
+    pub(crate) fn start_by<S: AsRef<str>>(place: Place, mut command: Command, words: &[S]) -> Self {
         command.args(words.iter().map(AsRef::as_ref));
         command.args(["--threads", "1"]);
         command.env("RMBD_GOSSIP_INTERVAL", "100");
