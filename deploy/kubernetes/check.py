@@ -9,6 +9,7 @@ kubernetes-validate (`pip install kubernetes-validate`). The exit code is 1 wher
 cannot be checked.
 """
 
+import functools
 import pathlib
 import re
 import subprocess
@@ -150,8 +151,7 @@ class Objects:
         self.check_volumes(owner, container)
 
     def check_variables(self, owner, container, ports):
-        known = set(re.findall(r"\[env: (RMBD_\w+)=", self.told("--help")))
-        known |= set(re.findall(r"\[env:\s+(RMBD_\w+)=", self.told("--help")))
+        known = set(re.findall(r"\[env:\s+(RMBD_\w+)=", told(self.program, "--help")))
         values, before = {}, set()
         for variable in container["env"]:
             name, value = variable["name"], variable.get("value", "")
@@ -220,15 +220,23 @@ class Objects:
 
     def check_configuration(self):
         for config in self.of("ConfigMap"):
-            with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
-                file.write(config["data"]["rmbd.toml"])
-                file.flush()
-                told = subprocess.run([self.program, "config", "check", file.name], capture_output=True, text=True)
-            if told.returncode != 0:
-                self.say(config, told.stderr.strip())
+            complaint = complaint_of(self.program, config["data"]["rmbd.toml"])
+            if complaint:
+                self.say(config, complaint)
 
-    def told(self, word):
-        return subprocess.run([self.program, word], capture_output=True, text=True, check=True).stdout
+
+@functools.cache
+def told(program, word):
+    return subprocess.run([program, word], capture_output=True, text=True, check=True).stdout
+
+
+@functools.cache
+def complaint_of(program, text):
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(text)
+        file.flush()
+        checked = subprocess.run([program, "config", "check", file.name], capture_output=True, text=True)
+    return checked.stderr.strip() if checked.returncode else ""
 
 
 def sets(texts):

@@ -25,8 +25,8 @@ const THREAD_NAMES: [&str; THREAD_KINDS] = [
     "resp",
 ];
 
-/// How many operations of each kind a data thread has done: those of datagrams by themselves, and all commands of Redis's
-/// protocol together.
+/// How many operations of each kind a data thread has done: those of datagrams by themselves, and all commands of
+/// Redis's protocol together.
 #[inline]
 pub(crate) fn operations_done(
     by_datagrams: &engine::Tally,
@@ -80,12 +80,13 @@ impl PublishedFront {
 /// How long the operations of one kind took, since the start of the node.
 ///
 /// An operation of datagrams or of Redis's protocol takes from when the data thread took it of the kernel, until the
-/// kernel was given the reply; what owes no reply, until it is in the cells. A request over HTTP, of Envoy or of HAProxy
-/// takes from when all of it has been read until its answer is made. How long something lay in a socket is not in it.
+/// kernel was given the reply; what owes no reply, until it is in the cells. A request over HTTP, of Envoy or of
+/// HAProxy takes from when all of it has been read until its answer is made. How long something lay in a socket is not
+/// in it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LatencyStatus {
-    /// The operation: `add`, `count`, `hit`, `bounds`, `window`, `limits`, `hit_by_name` or `top` by datagrams, a command
-    /// (`resp`), or a request (`http`, `envoy`, `spoe`).
+    /// The operation: `add`, `count`, `hit`, `bounds`, `window`, `limits`, `hit_by_name` or `top` by datagrams, a
+    /// command (`resp`), or a request (`http`, `envoy`, `spoe`).
     pub operation: String,
     /// Number of operations.
     pub count: u64,
@@ -149,8 +150,8 @@ impl LatencyStatus {
         }
     }
 
-    /// One bucket for each doubling of the time from 1 us to 1.05 s, as [`Times::octaves`] has them: its end in seconds,
-    /// without an end for the last.
+    /// One bucket for each doubling of the time from 1 us to 1.05 s, as [`Times::octaves`] has them: its end in
+    /// seconds, without an end for the last.
     pub(super) fn octaves(&self) -> Vec<(Option<f64>, u64)> {
         let octaves = Times::default();
         let mut from = f64::NEG_INFINITY;

@@ -1,6 +1,6 @@
 //! Tests of what an orchestrator of containers does to nodes (`deploy/kubernetes`), with a network namespace for each
-//! start of a pod: its name is known late, its address is another one at each start, its volume comes with it or is lost.
-//! They are skipped if the right or the programs for that are missing.
+//! start of a pod: its name is known late, its address is another one at each start, its volume comes with it or is
+//! lost. They are skipped if the right or the programs for that are missing.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};

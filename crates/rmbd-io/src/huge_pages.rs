@@ -9,8 +9,8 @@ const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// The advice that makes huge pages of small ones at once (madvise(2), since Linux 6.1).
 const MADV_COLLAPSE: libc::c_int = 25;
 
-/// Has all memory of this process that is not in use yet made of small pages. The allocator asks for huge ones, of which
-/// a few bytes here and there take 2 MiB each.
+/// Has all memory of this process that is not in use yet made of small pages. The allocator asks for huge ones, of
+/// which a few bytes here and there take 2 MiB each.
 ///
 /// # Errors
 /// The kernel's error.

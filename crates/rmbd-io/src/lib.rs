@@ -104,8 +104,8 @@ pub trait Handler {
     /// The loop has taken something of the kernel, and hands it over now.
     fn taken(&mut self) {}
 
-    /// Replies to what was handed over have been given to the kernel, those on connections at the latest with the loop's
-    /// next system call. More of what was [taken](Self::taken) may be handed over after it.
+    /// Replies to what was handed over have been given to the kernel, those on connections at the latest with the
+    /// loop's next system call. More of what was [taken](Self::taken) may be handed over after it.
     fn replied(&mut self) {}
 
     /// Takes datagrams that one sender sent in a row; replies to that sender go to `replies`.
