@@ -7,6 +7,8 @@ use rmbd_testkit::terminal::{self, Act};
 
 use crate::nodes::{Node, PROGRAM};
 
+/// Names and values.
+type Variables<'v> = &'v [(&'v str, &'v str)];
 /// What makes a screen of a terminal, and what makes it a terminal again.
 const SCREEN: [&str; 2] = ["\x1b[?1049h", "\x1b[?1049l"];
 /// What the last line of a screen has, and what the first has when the server has answered.
@@ -64,7 +66,7 @@ fn without_a_screen_there_is_plain_text() {
     let top = [PROGRAM, "top", "--server", &server];
     let once = [&top[..], &["--once"]].concat();
     let json = [&top[..], &["--json"]].concat();
-    let cases: [(&[&str], &[(&str, &str)]); 4] = [
+    let cases: [(&[&str], Variables<'_>); 4] = [
         (&once, &[]),
         (&json, &[]),
         (&top, &[("TERM", "dumb")]),

@@ -99,7 +99,7 @@ fn title(model: &Model) -> Line<'static> {
     ];
     match (&model.status, &model.status_error) {
         (_, Some(error)) => {
-            spans.push(Span::styled(format!("  {}", printable(error)), model.bad()))
+            spans.push(Span::styled(format!("  {}", printable(error)), model.bad()));
         }
         (None, None) => spans.push(Span::raw("  ...")),
         (Some(status), None) => {
