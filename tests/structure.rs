@@ -11,11 +11,12 @@ use rmbd_testkit::tree::files_below;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The crates from the ground up, and the other crates that each uses. Crates for tests are used by tests only.
-const CRATES: [(&str, &[&str]); 15] = [
+const CRATES: [(&str, &[&str]); 16] = [
     ("proto", &[]),
     ("testkit", &["proto"]),
     ("sketch", &[]),
     ("pace", &[]),
+    ("accept", &[]),
     ("names", &[]),
     ("rules", &[]),
     ("console", &[]),
@@ -23,7 +24,7 @@ const CRATES: [(&str, &[&str]); 15] = [
     ("store", &["sketch", "proto"]),
     ("snapshot", &["proto", "store"]),
     ("cluster", &["proto", "pace", "sketch", "store"]),
-    ("envoy", &[]),
+    ("envoy", &["accept"]),
     ("io", &["udp"]),
     ("client", &["proto", "pace", "names", "udp"]),
     (
@@ -63,7 +64,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     (
         "fronts/http",
         &["engine", "config", "shared", "status", "fronts/envoy"],
-        &["envoy", "io", "proto", "store"],
+        &["accept", "envoy", "io", "proto", "store"],
     ),
     (
         "fronts/resp",
@@ -73,7 +74,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     (
         "fronts/spoe",
         &["engine", "config", "shared", "status", "fronts/datagrams"],
-        &["io", "proto", "store"],
+        &["accept", "io", "proto", "store"],
     ),
     (
         "snapshots",
