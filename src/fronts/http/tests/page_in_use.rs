@@ -50,7 +50,7 @@ impl StatusSource for Node {
         told.sketch = question
             .sketch
             .as_ref()
-            .map_or("default".into(), ToString::to_string);
+            .map_or_else(|| "default".into(), ToString::to_string);
         told.window_ms = question.window_ms.unwrap_or_default();
         let first = told.keys.remove(0);
         told.keys = HOSTILE
