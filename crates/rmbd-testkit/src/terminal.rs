@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use crate::required::skip;
 
 /// It is given what to do when the program has drawn its screen (a signal's number after `signal`, text after `type`,
-/// `hang up` or `nothing`), the text by which that is seen, and the program. It prints what came from the terminal, and then a line with how the program ended
-/// and whether the terminal is as it was.
+/// `hang up` or `nothing`), the text by which that is seen, and the program. It prints what came from the terminal, and
+/// then a line with how the program ended and whether the terminal is as it was.
 const SCRIPT: &str = r#"
 import fcntl, os, pty, re, signal, struct, sys, termios, time
 act, what, until, words = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
@@ -60,8 +60,8 @@ pub struct Seen {
     pub end: String,
 }
 
-/// Runs a program in a terminal of 80 columns and 24 lines, and does something as soon as this text is there. `None`, and
-/// the test is skipped, without Python.
+/// Runs a program in a terminal of 80 columns and 24 lines, and does something as soon as this text is there. `None`,
+/// and the test is skipped, without Python.
 pub fn run(act: Act<'_>, until: &str, words: &[&str], variables: &[(&str, &str)]) -> Option<Seen> {
     let (name, what) = match act {
         Act::Nothing => ("nothing", String::new()),
