@@ -1,7 +1,6 @@
 //! Answers as JSON, and the headers of verdicts.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -23,6 +22,8 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// The largest integer of a structured field (RFC 9651, 3.3.1).
 const FIELD_INTEGER_MAX: u64 = 999_999_999_999_999;
+/// Bytes that most header fields about one limit have room in.
+const FIELD_BYTES: usize = 64;
 const JSON_TYPE: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The answer to a request with one item, or to one with several.
@@ -271,24 +272,28 @@ impl<'q> Verdict<'q> {
         let Some(decisive) = &self.document.decided_by else {
             return;
         };
-        let mut policies = String::new();
+        let mut policies = String::with_capacity(FIELD_BYTES);
+        let is_alone = self.said.iter().len() == 1;
         for (at, limit) in self.said.iter().enumerate() {
-            let comma = if at > 0 { ", " } else { "" };
-            let policy = policy(self.said, self.name, at, limit);
-            let quota = limit.limit.min(FIELD_INTEGER_MAX);
-            // Writing to a string cannot fail. Names have no character that would end the text.
-            let _ = write!(policies, "{comma}\"{policy}\";q={quota}");
+            if at > 0 {
+                policies.push_str(", ");
+            }
+            match is_alone {
+                true => quote(&decisive.policy, &mut policies),
+                false => quote(&policy(self.said, self.name, at, limit), &mut policies),
+            }
+            parameter(";q=", limit.limit, &mut policies);
             if limit.window_ms > 0 {
-                let window_s = limit.window_ms.div_ceil(1_000).min(FIELD_INTEGER_MAX);
-                let _ = write!(policies, ";w={window_s}");
+                parameter(";w=", limit.window_ms.div_ceil(1_000), &mut policies);
             }
         }
+        let mut limit = String::with_capacity(FIELD_BYTES);
+        quote(&decisive.policy, &mut limit);
         let remaining = self.document.remaining.unwrap_or_default();
-        let remaining = remaining.min(FIELD_INTEGER_MAX);
-        let mut limit = format!("\"{}\";r={remaining}", decisive.policy);
+        parameter(";r=", remaining, &mut limit);
         if let (false, Some(wait)) = (self.document.allowed, self.wait) {
             let wait_s = seconds(wait);
-            let _ = write!(limit, ";t={wait_s}");
+            parameter(";t=", wait_s, &mut limit);
             headers.insert(RETRY_AFTER, HeaderValue::from(wait_s));
         }
         for (name, text) in [(RATE_LIMIT_POLICY, policies), (RATE_LIMIT, limit)] {
@@ -309,16 +314,31 @@ pub(super) fn ok(document: &impl Serialize) -> Response {
 /// What a limit is called: by its name or by what it says, and by its place where there are others.
 fn policy(said: &SaidLimits<'_>, name: Option<&str>, at: usize, limit: &SaidLimit<'_>) -> String {
     let has_others = said.iter().len() > 1;
-    let window = match limit.window_ms {
-        0 => String::new(),
-        window_ms => format!("/{}", span_text(window_ms)),
+    let mut text = match (name, has_others) {
+        (Some(name), false) => return name.to_owned(),
+        (Some(name), true) => format!("{name}:"),
+        (None, false) => String::new(),
+        (None, true) => format!("{at}:"),
     };
-    match (name, has_others) {
-        (Some(name), false) => name.to_owned(),
-        (Some(name), true) => format!("{name}:{}{window}", limit.limit),
-        (None, false) => format!("{}{window}", limit.limit),
-        (None, true) => format!("{at}:{}{window}", limit.limit),
+    text.push_str(itoa::Buffer::new().format(limit.limit));
+    if limit.window_ms > 0 {
+        text.push('/');
+        text.push_str(&span_text(limit.window_ms));
     }
+    text
+}
+
+/// Writes a name of a limit as a string of structured fields. Names have no character that would end it.
+fn quote(name: &str, field: &mut String) {
+    field.push('"');
+    field.push_str(name);
+    field.push('"');
+}
+
+/// Writes a parameter of structured fields, with the largest integer that they have for what is larger.
+fn parameter(key: &str, value: u64, field: &mut String) {
+    field.push_str(key);
+    field.push_str(itoa::Buffer::new().format(value.min(FIELD_INTEGER_MAX)));
 }
 
 fn ms_rounded_up(wait: Duration) -> u64 {
