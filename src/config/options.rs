@@ -270,7 +270,7 @@ pub(super) fn listen_address(text: &str) -> Result<String, ListenError> {
 #[derive(Debug, Error)]
 pub(super) enum ListenError {
     #[error(
-        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, completions, config, count, hit, keygen, limits, man, members, pardon, peer, sketches, snapshot, status, top"
+        "neither HOST:PORT, such as 127.0.0.1:8000, nor one of the commands add, completions, config, count, demo, hit, keygen, limits, man, members, pardon, peer, size, sketches, snapshot, status, top"
     )]
     Neither,
     #[error(transparent)]
