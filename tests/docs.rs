@@ -587,9 +587,16 @@ fn every_metric_that_the_documentation_names_is_told() {
     let mut page = Page::new(251);
     page.start("rmbd 127.0.0.1:8000 --resp 127.0.0.1:6380")
         .unwrap();
+    // How long operations take is told from the first operation on.
+    page.run("rmbd add apple", "").unwrap();
     let url = format!("http://{}:8000/metrics", page.address);
-    let mut told = ureq::get(url).call().unwrap();
-    let told = told.body_mut().read_to_string().unwrap();
+    let told = loop {
+        let mut told = ureq::get(&url).call().unwrap();
+        let told = told.body_mut().read_to_string().unwrap();
+        if told.contains("# TYPE rmbd_latency_seconds") {
+            break told;
+        }
+    };
     let mut named = 0;
     for path in pages() {
         let text = read(&path);
