@@ -14,6 +14,10 @@ if [ -z "${RMBD_DEB_INSIDE:-}" ]; then
     RMBD_DEB_INSIDE=yes exec unshare --net --mount --pid --fork --kill-child --propagation private "$0" "$programs"
 fi
 ip link set lo up
+# Variables of whoever runs this are about other nodes.
+for name in "${!RMBD_@}"; do
+    [ "$name" = RMBD_MAINTAINER ] || unset "$name"
+done
 
 work=$(mktemp -d)
 root=$work/root
