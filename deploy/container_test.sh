@@ -28,6 +28,8 @@ inside() {
     local words=(env -i "${image_env[@]}" chroot --userspec="$user" "$root" "${entrypoint[@]}")
     run() { "${words[@]}" "$@"; }
     for counted in 3 6; do
+        # What the node before has said is no sign of this one.
+        rm -f "$work/ready"
         # A command by itself, so that signals reach the node and no shell.
         "${words[@]}" >"$work/ready" 2>"$work/log" &
         local node=$! answer owners
