@@ -1,6 +1,7 @@
 //! The tour of each peer through our digest: each round tells it as many lines as fit, of all sketches in fair
 //! shares, and goes on where its round before has ended. Peers have different sketches, so that each has places
-//! of its own: what one of them is told says nothing about what another still waits for.
+//! of its own: what one of them is told says nothing about what another still waits for. Each pair of nodes begins
+//! somewhere else, so that a node which hears of many others, and of each of them seldom, soon hears of all slices.
 //!
 //! Most sketches are at rest most of the time. So a sketch in which nothing has changed for some rounds is told
 //! as one sum, and each round tells the sums of a few of them. Where somebody's sum is another one, the sketch
@@ -44,12 +45,14 @@ struct Places {
     /// The sketch of which it was told lines last, and the one of which it was told the sum last.
     lines: SketchNumber,
     sums: SketchNumber,
+    /// Whose it is.
+    peer: Boot,
     /// In sketches of which it was told a part.
     in_sketches: BTreeMap<SketchNumber, DigestPosition>,
 }
 
 /// A line's place in the digest of a sketch: nodes ascend, and each has two lines.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct DigestPosition {
     node: u64,
     /// It is the second of them.
@@ -126,7 +129,7 @@ impl DigestTour {
     ) -> Vec<DigestLine> {
         let most = self.lines_a_round;
         let mut part = Vec::new();
-        let places = self.places.entry(peer).or_default();
+        let places = self.places.entry(peer).or_insert_with(|| Places::of(peer));
         places.tell(slices, writers, most, &mut part);
         part
     }
@@ -138,7 +141,11 @@ impl DigestTour {
         sketches: &Sketches,
         exchanges: impl Fn(SketchNumber) -> bool,
     ) -> Vec<SketchNumber> {
-        let mut places = self.places.get(&peer).cloned().unwrap_or_default();
+        let mut places = self
+            .places
+            .get(&peer)
+            .cloned()
+            .unwrap_or_else(|| Places::of(peer));
         let (mut all, mut at_rest) = self.of_turn(&places, sketches, exchanges);
         all.truncate(self.lines_a_round);
         at_rest.truncate(self.sums_a_round);
@@ -157,7 +164,11 @@ impl DigestTour {
         exchanges: impl Fn(SketchNumber) -> bool,
         sums_max: usize,
     ) -> Vec<DigestLine> {
-        let mut places = self.places.get(&peer).cloned().unwrap_or_default();
+        let mut places = self
+            .places
+            .get(&peer)
+            .cloned()
+            .unwrap_or_else(|| Places::of(peer));
         let (awake, at_rest) = self.of_turn(&places, sketches, exchanges);
         let mut part = Vec::new();
         for (number, sketch) in awake.iter().enumerate() {
@@ -207,18 +218,17 @@ impl DigestTour {
     }
 }
 
-impl Default for Places {
-    fn default() -> Self {
+impl Places {
+    fn of(peer: Boot) -> Self {
         // Behind the last sketch is the first one.
         Self {
+            peer,
             lines: SketchNumber(u32::MAX),
             sums: SketchNumber(u32::MAX),
             in_sketches: BTreeMap::new(),
         }
     }
-}
 
-impl Places {
     /// Tells the next lines of a sketch, at most so many.
     fn tell(
         &mut self,
@@ -228,18 +238,38 @@ impl Places {
         into: &mut Vec<DigestLine>,
     ) {
         let sketch = slices.own_slice().sketch;
-        let from = self.in_sketches.remove(&sketch).unwrap_or_default();
+        // Both numbers are drawn, so that each pair begins somewhere else.
+        let start = DigestPosition {
+            node: slices.own_slice().node ^ self.peer.0,
+            is_of_siblings: false,
+        };
+        let from = self.in_sketches.remove(&sketch).unwrap_or(start);
+        let round = lines_from(DigestPosition::default(), slices, writers);
+        let round = round.take_while(|line| DigestPosition::of(line).is_some_and(|it| it < from));
+        let mut lines = lines_from(from, slices, writers).chain(round);
         let before = into.len();
-        into.extend(lines_from(from, slices, writers).take(most));
-        let next = into[before..].last().and_then(DigestPosition::behind);
-        let has_line = |&next: &DigestPosition| lines_from(next, slices, writers).next().is_some();
-        if let Some(next) = next.filter(has_line) {
-            self.in_sketches.insert(sketch, next);
+        into.extend(lines.by_ref().take(most));
+        if lines.next().is_some() {
+            let next = into[before..].last().and_then(DigestPosition::behind);
+            self.in_sketches.insert(sketch, next.unwrap_or(from));
         }
     }
 }
 
 impl DigestPosition {
+    /// The position of a line; `None` where it is that of a whole sketch.
+    fn of(line: &DigestLine) -> Option<Self> {
+        let (node, is_of_siblings) = match line {
+            DigestLine::Slice(slice) => (slice.node, false),
+            DigestLine::Siblings(slice) => (slice.node, true),
+            DigestLine::Sketch(_) => return None,
+        };
+        Some(Self {
+            node,
+            is_of_siblings,
+        })
+    }
+
     /// The position behind a line; `None` at the end of all.
     fn behind(line: &DigestLine) -> Option<Self> {
         let (node, is_of_siblings) = match line {
@@ -328,7 +358,8 @@ mod tests {
         })
     }
 
-    const PEER: Boot = Boot(1);
+    /// With it our tour begins at node 1, before all others.
+    const PEER: Boot = Boot(OWN.node ^ 1);
 
     fn round(tour: &mut DigestTour, sketches: &Sketches) -> Vec<DigestLine> {
         tour.begin_round(sketches);
@@ -350,12 +381,12 @@ mod tests {
         ];
         for lines_a_round in 1..=9 {
             let mut tour = tour(lines_a_round, 1);
-            for _ in 0..3 {
-                for expected in all.chunks(lines_a_round) {
-                    tour.begin_round(&sketches);
-                    let part = tour.part(PEER, &sketches, &writers, |_| true);
-                    assert_eq!(part, expected);
-                }
+            let mut expected = all.iter().cycle();
+            for _ in 0..9 {
+                tour.begin_round(&sketches);
+                let part = tour.part(PEER, &sketches, &writers, |_| true);
+                let most = lines_a_round.min(all.len());
+                assert!(part.iter().eq(expected.by_ref().take(most)), "{part:?}");
             }
         }
     }
@@ -426,6 +457,42 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Whoever hears of many nodes, and of each of them only once, hears of most of what there is.
+    #[test]
+    fn each_pair_begins_somewhere_else() {
+        let mut random = rmbd_testkit::random::Random(7);
+        let nodes: Vec<u64> = (0..64).map(|_| random.next()).collect();
+        let peer = Boot(random.next());
+        let mut told = std::collections::BTreeSet::new();
+        for &own in &nodes {
+            let limits = ReplicaLimits {
+                max_peers: 1,
+                max_origins: 99,
+                max_memory_bytes: u64::MAX,
+            };
+            let slice = SliceId::of(own, Writer(1));
+            let geometry = Geometry::new(64, 1).unwrap();
+            let family = HashFamily::Xxh3 { seed: 1 };
+            let replica = Replica::try_with(geometry, family, slice, limits).unwrap();
+            let mut slices = Slices::try_new(Arc::new(replica)).unwrap();
+            for &node in nodes.iter().filter(|&&node| node != own) {
+                let slice = SliceId::of(node, Writer(1));
+                slices.merge(&slice, [(0, 4)].into_iter()).unwrap();
+            }
+            let mut tour = tour(2, 1);
+            let sketches = Sketches::of([slices]);
+            tour.begin_round(&sketches);
+            let part = tour.part(peer, &sketches, &BTreeMap::new(), |_| true);
+            assert_eq!(part.len(), 2);
+            told.extend(
+                part.iter()
+                    .map(|line| DigestPosition::of(line).unwrap().node),
+            );
+        }
+        // 128 lines by chance would be 55 of 64; those behind a drawn place are fewer.
+        assert!(told.len() > 35, "{}", told.len());
     }
 
     /// Who has gone leaves nothing behind, and who has nothing of ours gets no place.
