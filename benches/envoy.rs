@@ -15,13 +15,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use prost::Message;
-use rmbd::config::{EnvoyConfig, NodeConfig, RuleFiles, RulesText};
 use rmbd::node::Node;
-use rmbd_envoy::{
-    Code, DescriptorStatus, Entry, RateLimitDescriptor, RateLimitRequest, RateLimitResponse,
-    SHOULD_RATE_LIMIT,
-};
+use rmbd_envoy::{Code, DescriptorStatus, RateLimitRequest, RateLimitResponse, SHOULD_RATE_LIMIT};
 use rmbd_testkit::grpc::Client;
 use rmbd_testkit::random::Random;
 use tokio::task::JoinSet;
@@ -33,6 +28,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic_prost::ProstCodec;
 
 use support::command_line::{is_dry, rounds};
+use support::edge;
 use support::figures::{median_min_max, quantile_us};
 use support::servers::{in_turn, on_a_thread};
 
@@ -43,19 +39,12 @@ const REQUESTS_PER_SECOND: u32 = 5_000;
 const REQUESTS: u32 = 2 * REQUESTS_PER_SECOND;
 /// Number of different users.
 const USERS: u64 = 100_000;
-const RULES: &str = "
-domain: edge
-descriptors:
-  - key: user
-    rate_limit: { name: per-user, unit: minute, requests_per_unit: 1000000 }
-";
-
 fn main() {
     if is_dry() {
         return;
     }
     let rounds = rounds(7);
-    let node = start_node();
+    let node = Node::start(edge::node()).unwrap();
     let servers = [
         ("bare tonic service", start_bare()),
         ("node", node.envoy_addr().unwrap()),
@@ -91,23 +80,6 @@ fn main() {
 fn of_rounds(results: &[Vec<Duration>], quantile: f64) -> Vec<f64> {
     let results = results.iter();
     results.map(|times| quantile_us(times, quantile)).collect()
-}
-
-fn start_node() -> Node {
-    let text = RulesText {
-        name: "edge.yaml".to_owned(),
-        text: RULES.to_owned(),
-    };
-    let envoy = EnvoyConfig {
-        address: Some("127.0.0.1:0".to_owned()),
-        rules: RuleFiles::of(vec![text]).unwrap(),
-        ..EnvoyConfig::default()
-    };
-    let config = NodeConfig {
-        threads: Some(1),
-        ..NodeConfig::at("127.0.0.1:0")
-    };
-    Node::start(config.with_envoy(envoy).unwrap()).unwrap()
 }
 
 /// Starts a service that does nothing but read and write messages, on a thread of its own.
@@ -176,29 +148,13 @@ fn round(server: SocketAddr, seed: u64) -> Vec<Duration> {
                 tokio::task::yield_now().await;
             }
             let client = clients[number as usize % CONNECTIONS].clone();
-            let message = message(random.below(USERS));
+            let message = edge::question(random.below(USERS));
             asked.spawn(ask(client, message, due));
         }
         asked.join_all().await
     });
     times.sort_unstable();
     times
-}
-
-fn message(user: u64) -> Vec<u8> {
-    let entry = Entry {
-        key: "user".to_owned(),
-        value: format!("user-{user}"),
-    };
-    let request = RateLimitRequest {
-        domain: "edge".to_owned(),
-        descriptors: vec![RateLimitDescriptor {
-            entries: vec![entry],
-            ..RateLimitDescriptor::default()
-        }],
-        hits_addend: 0,
-    };
-    request.encode_to_vec()
 }
 
 async fn ask(mut client: Client, message: Vec<u8>, due: Instant) -> Duration {

@@ -13,15 +13,15 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use prost::Message;
-use rmbd::config::{EnvoyConfig, NodeConfig, RespConfig, RuleFiles, RulesText};
+use rmbd::config::{NodeConfig, RespConfig};
 use rmbd::node::Node;
-use rmbd_envoy::{Entry, RateLimitDescriptor, RateLimitRequest, SHOULD_RATE_LIMIT};
+use rmbd_envoy::SHOULD_RATE_LIMIT;
 use rmbd_testkit::grpc::Client;
 
 use support::adds;
 use support::command_line::{is_dry, rounds};
 use support::cpu_time;
+use support::edge;
 use support::figures::median_min_max;
 use support::flood::flood;
 use support::keys::{Key, traffic};
@@ -38,13 +38,6 @@ const ADDS: usize = 1 << 20;
 const SILENT: usize = 50;
 /// Requests a second over HTTP or gRPC.
 const REQUESTS_PER_SECOND: u32 = 2_000;
-const RULES: &str = "
-domain: edge
-descriptors:
-  - key: user
-    rate_limit: { name: per-user, unit: minute, requests_per_unit: 1000000 }
-";
-
 /// What else the node does.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Beside {
@@ -139,27 +132,22 @@ fn measure(beside: Beside, (bytes, datagram_bytes): &(Vec<u8>, usize)) -> Figure
 
 /// All nodes have the same windows and lists; only the fronts differ.
 fn start(beside: Beside) -> Node {
-    let mut config = NodeConfig {
+    let config = match beside {
+        Beside::Envoy => edge::node(),
+        Beside::SilentResp => NodeConfig {
+            resp: RespConfig::at("127.0.0.1:0"),
+            ..plain()
+        },
+        Beside::Nothing | Beside::Http => plain(),
+    };
+    Node::start(config).unwrap()
+}
+
+fn plain() -> NodeConfig {
+    NodeConfig {
         threads: Some(1),
         ..NodeConfig::at("127.0.0.1:0")
-    };
-    match beside {
-        Beside::SilentResp => config.resp = RespConfig::at("127.0.0.1:0"),
-        Beside::Envoy => {
-            let text = RulesText {
-                name: "edge.yaml".to_owned(),
-                text: RULES.to_owned(),
-            };
-            let envoy = EnvoyConfig {
-                address: Some("127.0.0.1:0".to_owned()),
-                rules: RuleFiles::of(vec![text]).unwrap(),
-                ..EnvoyConfig::default()
-            };
-            config = config.with_envoy(envoy).unwrap();
-        }
-        Beside::Nothing | Beside::Http => {}
     }
-    Node::start(config).unwrap()
 }
 
 /// When each request is due; it ends when all is done.
@@ -197,24 +185,10 @@ fn ask_as_envoy(node: &Node, done: &AtomicBool) {
         let mut client = Client::connect(node.envoy_addr().unwrap()).await;
         for (number, due) in due_times(done).enumerate() {
             tokio::time::sleep_until(due.into()).await;
-            let told = client.ask(SHOULD_RATE_LIMIT, &message(number)).await;
+            let told = client
+                .ask(SHOULD_RATE_LIMIT, &edge::question(number as u64))
+                .await;
             assert_eq!(told.status, "0", "{told:?}");
         }
     });
-}
-
-fn message(user: usize) -> Vec<u8> {
-    let entry = Entry {
-        key: "user".to_owned(),
-        value: format!("user-{user}"),
-    };
-    let request = RateLimitRequest {
-        domain: "edge".to_owned(),
-        descriptors: vec![RateLimitDescriptor {
-            entries: vec![entry],
-            ..RateLimitDescriptor::default()
-        }],
-        hits_addend: 0,
-    };
-    request.encode_to_vec()
 }

@@ -6,6 +6,7 @@
 pub(crate) mod adds;
 pub(crate) mod command_line;
 pub(crate) mod cpu_time;
+pub(crate) mod edge;
 pub(crate) mod fates;
 pub(crate) mod figures;
 pub(crate) mod flood;
