@@ -40,6 +40,15 @@ pub struct Acceptor {
     has_complained: bool,
 }
 
+/// What came of an accept.
+#[derive(Debug, PartialEq, Eq)]
+enum Judged<T> {
+    Accepted(T),
+    /// The next one may be fine.
+    Passes,
+    Lasts,
+}
+
 impl Acceptor {
     /// Accepts on `listener`, which the log calls `name`.
     #[must_use]
@@ -59,25 +68,24 @@ impl Acceptor {
     pub async fn next(&mut self) -> (TcpStream, SocketAddr) {
         loop {
             let accepted = self.listener.accept().await;
-            if let Some(accepted) = self.judge(accepted) {
-                return accepted;
-            }
-            if self.has_complained {
-                sleep(PAUSE).await;
+            match self.judge(accepted) {
+                Judged::Accepted(accepted) => return accepted,
+                Judged::Passes => {}
+                Judged::Lasts => sleep(PAUSE).await,
             }
         }
     }
 
-    /// What was accepted, if anything was. Afterwards `has_complained` says whether the error is a lasting one.
-    fn judge<T>(&mut self, accepted: io::Result<T>) -> Option<T> {
+    /// Says which kind an error is, and tells of a lasting one.
+    fn judge<T>(&mut self, accepted: io::Result<T>) -> Judged<T> {
         let error = match accepted {
             Ok(accepted) => {
                 if std::mem::take(&mut self.has_complained) {
                     tracing::info!("{} takes connections again", self.name);
                 }
-                return Some(accepted);
+                return Judged::Accepted(accepted);
             }
-            Err(error) if is_of_one_connection(&error) => return None,
+            Err(error) if is_of_one_connection(&error) => return Judged::Passes,
             Err(error) => error,
         };
         if !std::mem::replace(&mut self.has_complained, true) {
@@ -88,7 +96,7 @@ impl Acceptor {
                 PAUSE.as_millis()
             );
         }
-        None
+        Judged::Lasts
     }
 }
 
@@ -141,16 +149,16 @@ mod tests {
             let mut acceptor = Acceptor::new(listener, "test");
             let failed = |errno| Err::<(), _>(io::Error::from_raw_os_error(errno));
             for errno in OF_ONE {
-                assert_eq!(acceptor.judge(failed(errno)), None);
+                assert_eq!(acceptor.judge(failed(errno)), Judged::Passes);
                 assert!(!acceptor.has_complained, "{errno}");
             }
             for errno in LASTING {
-                assert_eq!(acceptor.judge(failed(errno)), None);
+                assert_eq!(acceptor.judge(failed(errno)), Judged::Lasts);
                 assert!(acceptor.has_complained, "{errno}");
-                // A client that goes meanwhile changes nothing.
-                assert_eq!(acceptor.judge(failed(libc::ECONNABORTED)), None);
+                // A client that goes meanwhile changes nothing, and the next one does not wait.
+                assert_eq!(acceptor.judge(failed(libc::ECONNABORTED)), Judged::Passes);
                 assert!(acceptor.has_complained, "{errno}");
-                assert_eq!(acceptor.judge(Ok(())), Some(()));
+                assert_eq!(acceptor.judge(Ok(())), Judged::Accepted(()));
                 assert!(!acceptor.has_complained, "{errno}");
             }
         });
