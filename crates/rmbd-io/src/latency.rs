@@ -4,6 +4,10 @@
 //! of the kernel, and once when the replies are on their way back. All operations in between took so long, those that
 //! were answered first as long as the last: so the cost is that of a batch, whatever is in it.
 //!
+//! Reading the clock twice takes longer than an operation, and under load a batch may be a single one. So one batch in
+//! 17 is measured, and those until the next one count with its time: each operation is counted, and its time is that of
+//! a batch shortly before it.
+//!
 //! What came before is not in it: how long a datagram lay in the socket's receive buffer. The kernel would tell
 //! (`SO_TIMESTAMPNS`), but reads a clock for every packet of the machine then, by a clock that people set, and joins
 //! datagrams to trains that have one time; and a queue that grows shows in drops.
@@ -21,6 +25,8 @@ const FIRST_NS: u64 = 1_000;
 const BUCKETS_AN_OCTAVE: usize = 4;
 /// Doublings from the upper end of the first bucket to that of the last but one: 1 us to 1.05 s.
 const OCTAVES: usize = 20;
+/// One of so many batches is measured. It is a prime, so that no load that repeats itself falls in step with it.
+const BATCHES_A_MEASUREMENT: u32 = 17;
 /// The first bucket, those of the octaves, and one for what took longer.
 const BUCKETS: usize = 1 + OCTAVES * BUCKETS_AN_OCTAVE + 1;
 
@@ -146,8 +152,12 @@ impl std::ops::AddAssign<&Self> for Times {
 #[derive(Debug)]
 pub struct Stopwatch<const N: usize> {
     histograms: Arc<[Histogram; N]>,
-    /// When the loop took what is at hand.
-    taken: Instant,
+    /// When the loop took what is at hand, if that is measured.
+    taken: Option<Instant>,
+    /// Batches until one is measured.
+    left: u32,
+    /// How long the last batch took that was measured.
+    time: Duration,
     /// Operations of each kind that have been noted.
     noted: [u64; N],
 }
@@ -158,7 +168,10 @@ impl<const N: usize> Stopwatch<N> {
     pub fn new(histograms: Arc<[Histogram; N]>) -> Self {
         Self {
             histograms,
-            taken: Instant::now(),
+            taken: None,
+            // The first one is measured, since those after it count with its time.
+            left: 0,
+            time: Duration::ZERO,
             noted: [0; N],
         }
     }
@@ -166,7 +179,7 @@ impl<const N: usize> Stopwatch<N> {
     /// The loop has taken something of the kernel.
     #[inline]
     pub fn taken(&mut self) {
-        self.taken = Instant::now();
+        self.taken = (self.left == 0).then(Instant::now);
     }
 
     /// The replies to what was taken are on their way. `done` is how many operations of each kind the thread has done
@@ -176,10 +189,15 @@ impl<const N: usize> Stopwatch<N> {
         if *done == self.noted {
             return;
         }
-        let time = self.taken.elapsed();
+        if let Some(taken) = self.taken {
+            self.time = taken.elapsed();
+            self.left = BATCHES_A_MEASUREMENT;
+        }
+        // What was taken at once may be answered in parts.
+        self.left = self.left.saturating_sub(1);
         for ((histogram, &done), noted) in self.histograms.iter().zip(done).zip(&mut self.noted) {
             if done != *noted {
-                histogram.record(time, done - *noted);
+                histogram.record(self.time, done - *noted);
                 *noted = done;
             }
         }
@@ -290,6 +308,41 @@ mod tests {
             let counts = [0, 1].map(|kind| histograms[kind].read().count());
             assert_eq!(counts, expected);
         }
+    }
+
+    #[test]
+    fn one_batch_in_17_is_measured_and_the_others_count_as_it() {
+        let histograms = Arc::new([Histogram::default()]);
+        let mut stopwatch = Stopwatch::new(Arc::clone(&histograms));
+        let mut times = Vec::new();
+        for done in 1..=2 * u64::from(BATCHES_A_MEASUREMENT) {
+            let before = histograms[0].read().sum();
+            stopwatch.taken();
+            if done.is_multiple_of(2) {
+                // Nothing was done, so that nothing is measured.
+                stopwatch.replied(&[done - 1]);
+            }
+            stopwatch.replied(&[done]);
+            times.push(histograms[0].read().sum() - before);
+        }
+        let (first, second) = times.split_at(BATCHES_A_MEASUREMENT as usize);
+        for times in [first, second] {
+            assert!(times.iter().all(|time| *time == times[0]), "{times:?}");
+        }
+        assert_eq!(histograms[0].read().count(), times.len() as u64);
+    }
+
+    #[test]
+    fn an_answer_in_parts_is_measured_whole_or_not_at_all() {
+        let histograms = Arc::new([Histogram::default()]);
+        let mut stopwatch = Stopwatch::new(Arc::clone(&histograms));
+        for done in 0..100 {
+            if done % 40 == 0 {
+                stopwatch.taken();
+            }
+            stopwatch.replied(&[done]);
+        }
+        assert_eq!(histograms[0].read().count(), 99);
     }
 
     proptest! {
