@@ -162,7 +162,7 @@ fn answers(reply: &[u8]) -> Vec<(u8, &[u8])> {
 fn varying(code: u8) -> Vec<Range<usize>> {
     match code {
         // Boot; version, port, cookie and writer.
-        6 => vec![0..8, 31..usize::MAX],
+        6 => vec![0..8, 30..usize::MAX],
         // What is likely rests on samples.
         5 => vec![8..24],
         // Covered, retry-after.
@@ -175,7 +175,7 @@ fn varying(code: u8) -> Vec<Range<usize>> {
 /// Boot and cookie that an info tells; the cookie with its length.
 fn told_by_info(reply: &[u8]) -> Option<(&[u8], &[u8])> {
     let (_, info) = answers(reply).into_iter().find(|(code, _)| *code == 6)?;
-    let cookie = &info[32 + usize::from(info[31]) + 2..];
+    let cookie = &info[31 + usize::from(info[30]) + 2..];
     Some((&info[..8], &cookie[..1 + usize::from(cookie[0])]))
 }
 
