@@ -15,6 +15,7 @@ mod messages;
 mod names;
 mod pardons;
 mod peers;
+mod releases;
 mod resp;
 mod start;
 mod support;

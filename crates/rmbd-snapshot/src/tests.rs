@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmbd_proto::cluster::SliceId;
-use rmbd_proto::snapshot_file::{BlockError, FORMAT, FileHead};
+use rmbd_proto::snapshot_file::{
+    BlockError, FORMAT, FileHead, Kind, begin_block, end_block, write_end,
+};
 use rmbd_proto::{Boot, SketchNumber, Writer};
 use rmbd_sketch::{Geometry, HashFamily, Weight};
 use rmbd_store::{
@@ -727,6 +729,32 @@ fn steps_come_in_the_order_in_which_nothing_can_be_lost() {
         end == "Srf" && begin.matches('s').count() as u64 == bytes / (4 << 20),
         "{text} {bytes}"
     );
+}
+
+/// What a later release adds to a file is left out, and all else is taken over.
+#[test]
+fn a_block_of_a_later_release_is_left_out_alone() {
+    let old = counted();
+    let (mut file, _) = old.save(|_, _| ());
+    let (mut end, mut number) = (8, 0);
+    loop {
+        let length = file[end + 1..][..4].try_into().unwrap();
+        let next = end + 13 + u32::from_le_bytes(length) as usize;
+        if next == file.len() {
+            break;
+        }
+        (end, number) = (next, number + 1);
+    }
+    file.truncate(end);
+    let start = begin_block(Kind::Other(200), &mut file);
+    file.extend(b"later");
+    end_block(start, number, &mut file);
+    let start = begin_block(Kind::End, &mut file);
+    write_end(number + 1, &mut file);
+    end_block(start, number + 1, &mut file);
+    let mut node = Node::start(WRITER, [2_000, 512], SECOND);
+    node.load(&file, Duration::ZERO, true).unwrap();
+    assert_eq!(node.cells(), old.cells());
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub mod legacy_server;
 pub mod proxy;
 pub mod random;
 pub mod redis;
+pub mod releases;
 pub mod required;
 pub mod spoe;
 pub mod streams;

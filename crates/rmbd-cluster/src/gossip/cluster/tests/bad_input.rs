@@ -203,6 +203,23 @@ fn what_is_of_a_sketch_that_is_not_there_is_counted() {
     assert_eq!(net.nodes[0].cluster.slices().learnt().count(), 2);
 }
 
+/// What a later release adds is skipped, and what stands around it is taken.
+#[test]
+fn frames_of_later_releases_are_skipped_alone() {
+    let mut net = two_nodes();
+    let slice = net.nodes[1].replica.own_slice();
+    let later = [0xfe, 3, 0, 1, 2, 3];
+    let mut frames = later.to_vec();
+    let mut writer = FrameWriter::new(&mut frames, DATAGRAM_BYTES_MAX - TAG_BYTES);
+    assert!(one_cell(&mut writer, &slice));
+    frames.extend(later);
+    Liar::of_member(&net).say_bytes(&mut net, &frames);
+    let cells = net.nodes[0].cluster.slices().cells(&slice).unwrap();
+    assert_eq!(cells.to_vec()[3], 1_000);
+    let refused = net.nodes[0].cluster.status(net.now).refused;
+    assert_eq!(refused.values().sum::<u64>(), 0, "{refused:?}");
+}
+
 #[test]
 fn who_claims_to_write_anothers_slices_does_not() {
     let mut net = two_nodes();

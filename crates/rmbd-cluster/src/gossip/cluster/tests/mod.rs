@@ -3,6 +3,7 @@
 mod ages;
 mod bad_input;
 mod missing;
+mod releases;
 mod resumed;
 mod sketches;
 mod top;
@@ -45,11 +46,14 @@ struct Net {
     /// (arrives at, sent as number, to, from, bytes)
     under_way: BTreeMap<(Duration, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     sent: u64,
+    /// What was sent, where that is wanted: (at, to, from, bytes).
+    log: Option<Vec<(Duration, SocketAddr, SocketAddr, Vec<u8>)>>,
     loss: f64,
     random: ChaCha12Rng,
     limits: ReplicaLimits,
     /// Bytes that a node may send in a second.
     rate: u64,
+    keys: KeyRing,
     /// Nodes between which nothing arrives, by their addresses.
     cut: BTreeSet<(SocketAddr, SocketAddr)>,
     /// Nodes that tell others what they are, and nothing of what they have.
@@ -67,9 +71,11 @@ impl Net {
             nodes: Vec::new(),
             under_way: BTreeMap::new(),
             sent: 0,
+            log: None,
             loss,
             random: ChaCha12Rng::seed_from_u64(11),
             rate: 32 << 20,
+            keys: KeyRing::public(),
             cut: BTreeSet::new(),
             mute: BTreeSet::new(),
             limits: ReplicaLimits {
@@ -123,7 +129,7 @@ impl Net {
                 address: address(port),
                 client_port: 1,
             },
-            keys: KeyRing::public(),
+            keys: self.keys.clone(),
             seed: boot,
             gossip_interval: ROUND,
             gossip_rate_bytes_per_s: self.rate,
@@ -165,7 +171,9 @@ impl Net {
         let arrival = self.under_way.first_key_value().map(|((at, _), _)| *at);
         let now = self.now;
         let wakes = self.nodes.iter().map(|node| node.cluster.next_wake(now));
-        let next = wakes.chain(arrival).min().unwrap().max(now);
+        let snapshots = (self.nodes.iter()).filter_map(|node| node.cluster.next_snapshot());
+        let next = wakes.chain(snapshots).chain(arrival).min();
+        let next = next.unwrap_or(end + MS).max(now);
         if next > end {
             return false;
         }
@@ -183,6 +191,7 @@ impl Net {
         }
         for node in &mut self.nodes {
             node.cluster.wake(next);
+            while node.cluster.snapshot(&|| next, usize::MAX).is_some() {}
             if self.mute.contains(&node.address) {
                 node.cluster.peers.iter_mut().for_each(Peer::keep_abouts);
             }
@@ -190,6 +199,9 @@ impl Net {
             while let Some(to) = node.cluster.transmit(next, &mut buffer) {
                 assert!(buffer.len() <= DATAGRAM_BYTES_MAX);
                 self.sent += 1;
+                if let Some(log) = &mut self.log {
+                    log.push((next, to, node.address, buffer.clone()));
+                }
                 if self.random.random_bool(1.0 - self.loss) {
                     let datagram = (to, node.address, buffer.clone());
                     self.under_way.insert((next + DELAY, self.sent), datagram);
