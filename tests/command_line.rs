@@ -129,10 +129,9 @@ fn a_nodes_variables_do_not_disturb_the_commands() {
     assert!(text(&output.stderr).contains(&format!("no server at {nobody}")));
 }
 
-/// Pages that `man` would show in part only, and scripts that a shell would not read, are found by the programs that
-/// read them.
+/// Pages that `man` would show in part only are found by a program that reads them.
 #[test]
-fn manual_pages_and_completions_are_understood() {
+fn manual_pages_are_understood() {
     let folder = concat!(env!("CARGO_TARGET_TMPDIR"), "/command-line-man");
     let _ = std::fs::remove_dir_all(folder);
     let output = rmbd(&["man", folder], &[("RMBD_JOIN", "secret.example:1")]);
@@ -154,16 +153,38 @@ fn manual_pages_and_completions_are_understood() {
         Ok(lint) => assert!(lint.status.success(), "{}", text(&lint.stdout)),
         Err(error) => skip(format_args!("mandoc: {error}")),
     }
-    let script = rmbd(&["completions", "bash"], &[]).stdout;
-    let path = format!("{folder}/rmbd.bash");
-    std::fs::write(&path, script).unwrap();
-    let words =
-        "source $0; COMP_WORDS=(rmbd mem); COMP_CWORD=1; _rmbd rmbd mem rmbd; echo ${COMPREPLY[@]}";
-    let bash = Command::new("bash")
-        .args(["-c", words, &path])
-        .output()
-        .unwrap();
-    assert_eq!(text(&bash.stdout), "members\n", "{}", text(&bash.stderr));
+}
+
+/// Each shell reads its script without a word of complaint, and knows what completes `rmbd mem`.
+#[test]
+fn each_shell_completes_by_its_script() {
+    let folder = tempfile::tempdir().unwrap();
+    let bash = "source $0/_rmbd; COMP_WORDS=(rmbd mem); COMP_CWORD=1; _rmbd rmbd mem rmbd; echo ${COMPREPLY[@]}";
+    // What is in a folder of scripts is found there by its first line, and loaded.
+    let zsh = "fpath=($0 $fpath); autoload -Uz compinit; compinit -D -u; autoload +X _rmbd; \
+               print $_comps[rmbd]; whence -w _rmbd; [[ $functions[_rmbd] == *members:* ]] && print members";
+    let fish = "source $argv[1]/_rmbd; complete -C 'rmbd mem' | string split -f 1 \\t";
+    for (shell, words, shown) in [
+        ("bash", &["--norc", "-c", bash][..], "members\n"),
+        (
+            "zsh",
+            &["-f", "-c", zsh],
+            "_rmbd\n_rmbd: function\nmembers\n",
+        ),
+        ("fish", &["--no-config", "-c", fish], "members\n"),
+    ] {
+        let script = rmbd(&["completions", shell], &[]).stdout;
+        std::fs::write(folder.path().join("_rmbd"), script).unwrap();
+        let mut command = Command::new(shell);
+        command.args(words).arg(folder.path());
+        match command.env("HOME", folder.path()).output() {
+            Ok(told) => {
+                assert_eq!(text(&told.stdout), shown, "{shell}: {}", text(&told.stderr));
+                assert_eq!(text(&told.stderr), "", "{shell}");
+            }
+            Err(error) => skip(format_args!("{shell}: {error}; apt-get install {shell}")),
+        }
+    }
 }
 
 #[test]

@@ -187,6 +187,44 @@ fn headings(text: &str) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
+/// A panel that is changed, new or gone is noticed here.
+#[test]
+fn the_table_of_the_dashboard_is_what_is_shipped() {
+    let dashboard = read(&Path::new(ROOT).join("deploy/grafana/rmbd.json"));
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let shipped = panels.map(|panel| {
+        let title = panel["title"].as_str().unwrap();
+        let targets = panel["targets"].as_array().into_iter().flatten();
+        let queries = targets.map(|it| format!("`{}`", it["expr"].as_str().unwrap()));
+        let queries: Vec<String> = queries.collect();
+        match panel["type"] == "row" {
+            true => format!("## {title}"),
+            false => {
+                let shows = panel["description"].as_str().unwrap();
+                assert!(shows.len() > 5, "{title}");
+                format!("| {title} | {} | {shows} | ", queries.join("<br>"))
+            }
+        }
+    });
+    let page = read(&Path::new(ROOT).join("docs/dashboard.md"));
+    let told = page.lines().filter(|line| {
+        let is_head = line.starts_with("| panel |") || line.starts_with("|---");
+        line.starts_with("## ") || line.starts_with('|') && !is_head
+    });
+    let mut told = told.peekable();
+    assert!(told.peek().is_some());
+    let (mut rows, mut cures) = (Vec::new(), Vec::new());
+    for line in told {
+        // The last column is what people do, of which the dashboard knows nothing.
+        let cure = line.strip_suffix(" |").and_then(|it| it.rfind(" | "));
+        rows.push(cure.map_or(line, |at| &line[..at + 3]).to_owned());
+        cures.extend(cure.map(|at| line[at + 3..].len()));
+    }
+    assert_eq!(rows, shipped.collect::<Vec<_>>());
+    assert!(cures.iter().all(|length| *length > 20), "{cures:?}");
+}
+
 // Blocks.
 
 /// Pages that have blocks to run.
@@ -598,7 +636,9 @@ fn every_metric_that_the_documentation_names_is_told() {
         }
     };
     let mut named = 0;
-    for path in pages() {
+    // The queries of the dashboard are asked of a real Prometheus (`tests/process/prometheus.rs`).
+    let is_read = |path: &PathBuf| !path.ends_with("docs/dashboard.md");
+    for path in pages().into_iter().filter(is_read) {
         let text = read(&path);
         let is_part = |c: char| c.is_ascii_lowercase() || "_*".contains(c);
         let words = text

@@ -290,5 +290,10 @@ fn every_crate_says_what_it_is_and_whether_it_is_published() {
         assert!(has("license"), "{name}: it needs a license");
         let is_private = has("publish = false");
         assert!(is_private || has("description = "), "{name}: describe it");
+        // What a package has beside its manifest: whoever gets only that reads it there.
+        for file in ["README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+            let file = path.with_file_name(file);
+            assert!(is_private || file.exists(), "{} lacks", file.display());
+        }
     }
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Debian package from programs that are built already.
-# build.sh FOLDER OUT [VERSION]: FOLDER has `rmbd` and `loadgen`; the package goes to OUT, and its path is printed.
+# build.sh FOLDER OUT [VERSION]: FOLDER has `rmbd` and `loadgen`, and `sbom.cdx.json` if what they are made of (as
+# deploy/sbom.py prints it) shall be in the package; the package goes to OUT, and its path is printed.
 # VERSION is that of Cargo.toml if it is not given. RMBD_MAINTAINER is who answers for the package,
 # RMBD_DEB_COMPRESSION how dpkg-deb compresses it.
 set -euo pipefail
@@ -43,6 +44,10 @@ doc=usr/share/doc/rmbd
 put 644 "$here/copyright" "$doc/copyright"
 put 644 "$top/README.md" "$doc/README.md"
 put 644 "$top/CHANGELOG.md" "$doc/NEWS.md"
+if [ -e "$programs/sbom.cdx.json" ]; then
+    put 644 "$programs/sbom.cdx.json" "$doc/sbom.cdx.json"
+    squeeze "$doc/sbom.cdx.json"
+fi
 squeeze "$doc/NEWS.md"
 squeeze "$doc/README.md"
 cat >"$root/$doc/changelog" <<END

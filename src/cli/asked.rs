@@ -37,7 +37,7 @@ pub enum SpanOptionError {
     #[error(transparent)]
     Span(#[from] SpanError),
     /// It is nothing.
-    #[error("a time of nothing: leave it out for all time")]
+    #[error("a time of nothing: write at least 1ms, or leave it out where it may be, for all time")]
     Zero,
 }
 

@@ -266,6 +266,11 @@ fn a_key_is_printed_or_written_once() {
     result.unwrap();
     assert_eq!(KeyRing::parse(&printed).unwrap().len(), 1);
     assert_ne!(keygen(&[]).1, printed, "drawn anew");
+    let token = keygen(&["--token"]).1;
+    assert!(token.starts_with("# A token of"), "{token}");
+    assert!(!token.contains("cluster"), "{token}");
+    let second = token.lines().nth(1).map(str::len);
+    assert_eq!((token.lines().count(), second), (2, Some(64)), "{token}");
 
     let folder = std::env::temp_dir().join(format!("rmbd-keygen-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

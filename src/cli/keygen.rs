@@ -10,9 +10,15 @@ use rustix::rand::GetRandomFlags;
 use super::{CliError, KeygenOptions, Streams};
 use rmbd_cluster::seal::generate_key_text;
 
-/// Prints a key file, or creates one that only its owner can read.
+const KEY_NOTE: &str =
+    "A key of an rmbd cluster: whoever reads it can join. The same file goes to every node.";
+const TOKEN_NOTE: &str =
+    "A token of rmbd's HTTP API: whoever shows it may add, and is told names of keys.";
+
+/// Prints a file with a key or a token, or creates one that only its owner can read.
 pub(super) fn run(options: &KeygenOptions, streams: &mut Streams<'_>) -> Result<(), CliError> {
-    let text = text().map_err(CliError::Random)?;
+    let note = if options.token { TOKEN_NOTE } else { KEY_NOTE };
+    let text = text(note).map_err(CliError::Random)?;
     match &options.output {
         None => {
             let written = streams.output.write_all(text.as_bytes());
@@ -25,14 +31,11 @@ pub(super) fn run(options: &KeygenOptions, streams: &mut Streams<'_>) -> Result<
     }
 }
 
-fn text() -> io::Result<String> {
+fn text(note: &str) -> io::Result<String> {
     let mut random = [0; 32];
     // getrandom(2) returns so few bytes as a whole.
     rustix::rand::getrandom(&mut random, GetRandomFlags::empty())?;
-    Ok(format!(
-        "# A key of an rmbd cluster: whoever reads it can join. The same file goes to every node.\n{}\n",
-        generate_key_text(random)
-    ))
+    Ok(format!("# {note}\n{}\n", generate_key_text(random)))
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {

@@ -265,6 +265,10 @@ pub struct KeygenOptions {
     /// Where to write it, readable for the owner only [default: standard output]; never overwrites
     #[arg(short = 'o', long, value_name = "FILE", env = "RMBD_OUTPUT")]
     output: Option<PathBuf>,
+
+    /// Make a token for --http-token-file in place of a key of the cluster
+    #[arg(long, env = "RMBD_TOKEN", value_parser = clap::builder::BoolishValueParser::new())]
+    token: bool,
 }
 
 /// `rmbd members`

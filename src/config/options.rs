@@ -165,7 +165,7 @@ pub struct NodeOptions {
     pub http_host: Vec<String>,
 
     /// File with the tokens that HTTP takes from those who add over it and are neither on loopback nor in --trust,
-    /// one a line (rmbd keygen makes one)
+    /// one a line (rmbd keygen --token makes one)
     #[arg(long, value_name = "FILE", env = "RMBD_HTTP_TOKEN_FILE")]
     pub http_token_file: Option<PathBuf>,
 

@@ -99,6 +99,12 @@ const COMMANDS: &[Command] = &[
     command(&["status"], HERE, 0, "total weight"),
     command(&["status", "--json"], HERE, 0, "total_weight"),
     command(&["keygen"], None, 0, "A key of an rmbd cluster"),
+    command(
+        &["keygen", "--token"],
+        None,
+        0,
+        "A token of rmbd's HTTP API",
+    ),
     command(&["config", "show"], None, 0, "default"),
     command(&["config", "show", "--json"], None, 0, "settings"),
     command(

@@ -7,6 +7,8 @@ use std::process::{ChildStdout, Command, Output, Stdio};
 
 use rmbd_testkit::browser::Browser;
 use rmbd_testkit::streams::{Kind, Running, Which};
+use rmbd_testkit::terminal::{self, Act};
+use rmbd_testkit::terminal_picture::svg;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::nodes::{PROGRAM, wait_until};
@@ -17,6 +19,8 @@ const ABUSER: &str = "203.0.113.66";
 const PICTURES: &str = "RMBD_PICTURES";
 /// Largest size of a picture in bytes: documents have several of them.
 const PICTURE_BYTES_MAX: usize = 200_000;
+/// Lines and columns of the terminal of which there is a picture.
+const TERMINAL: [u16; 2] = [30, 110];
 /// How many seconds the page was open before a picture that stays, and before a try.
 const SECONDS_SHOWN: [u32; 2] = [90, 3];
 
@@ -119,6 +123,7 @@ fn what_the_demonstration_says_can_be_seen_and_it_leaves_nothing() {
     let denied = run(&["limits", "denied", "api", "--server", &third.to_string()]);
     assert!(printed(&denied).contains(ABUSER), "{}", printed(&denied));
     take_pictures(&format!("http://{third}/"));
+    take_picture_of_top(&server);
     let rest = demo.end(Signal::INT);
     assert!(rest.contains("The demonstration is over"), "{rest}");
     for address in [first, second, third] {
@@ -144,20 +149,60 @@ fn a_demonstration_ends_by_itself_or_by_a_signal_during_its_start() {
     assert!(status.code() == Some(0) || is_ended, "{status}");
 }
 
-/// Takes pictures of the page in light, in dark, and as narrow as a telephone.
-fn take_pictures(url: &str) {
-    let Some(mut browser) = Browser::start() else {
+/// Takes a picture of the full screen of `rmbd top`.
+fn take_picture_of_top(server: &str) {
+    let (folder, is_kept) = pictures();
+    let top = [PROGRAM, "top", "--server", server];
+    let seconds = SECONDS_SHOWN[0].to_string();
+    // The first bar of the rate of adds is as high as there is room, and has the rates above it.
+    let told = if is_kept {
+        let ends = ["timeout", "--foreground", &seconds];
+        let words = [&ends[..], &top].concat();
+        terminal::run_in(TERMINAL, Act::Nothing, "", &words, &[])
+    } else {
+        terminal::run_in(TERMINAL, Act::Type("q"), "\u{2588}", &top, &[])
+    };
+    let Some(seen) = told else {
         return;
     };
+    let (picture, text) = svg(&seen.output, TERMINAL);
+    for words in [
+        ABUSER,
+        "hits/s",
+        "cluster: 3 of 3 alive",
+        "over limit",
+        "q quit",
+    ] {
+        assert!(text.contains(words), "{words}:\n{text}");
+        // Pieces of a line are apart where they look different.
+        let piece = words.split(' ').next().unwrap();
+        assert!(picture.contains(piece), "{piece}:\n{picture}");
+    }
+    assert!(picture.len() < PICTURE_BYTES_MAX, "{}", picture.len());
+    std::fs::write(folder.join("top.svg"), picture).unwrap();
+}
+
+/// Where pictures go, and whether they stay.
+fn pictures() -> (PathBuf, bool) {
     let wanted = std::env::var_os(PICTURES).filter(|folder| !folder.is_empty());
-    let [long, short] = SECONDS_SHOWN;
-    let seconds = if wanted.is_some() { long } else { short };
+    let is_kept = wanted.is_some();
     let tries = Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf();
     let folder = wanted.map_or(tries, |folder| {
         // Tests run in the folder of the package.
         Path::new(env!("CARGO_MANIFEST_DIR")).join(PathBuf::from(folder))
     });
     std::fs::create_dir_all(&folder).unwrap();
+    (folder, is_kept)
+}
+
+/// Takes pictures of the page in light, in dark, and as narrow as a telephone.
+fn take_pictures(url: &str) {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let (folder, is_kept) = pictures();
+    let [long, short] = SECONDS_SHOWN;
+    let seconds = if is_kept { long } else { short };
     browser.resize(1_280, 1_180);
     browser.open(url);
     browser.wait_until("document.querySelectorAll('#top tr').length === 10");

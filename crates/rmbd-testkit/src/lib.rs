@@ -35,4 +35,5 @@ pub mod required;
 pub mod spoe;
 pub mod streams;
 pub mod terminal;
+pub mod terminal_picture;
 pub mod tree;

@@ -4,17 +4,18 @@ use std::process::{Command, Stdio};
 
 use crate::required::skip;
 
-/// It is given what to do when the program has drawn its screen (a signal's number after `signal`, text after `type`,
-/// `hang up` or `nothing`), the text by which that is seen, and the program. It prints what came from the terminal, and
-/// then a line with how the program ended and whether the terminal is as it was.
+/// It is given what to do when the program has drawn its screen (a signal's number after `signal`, text after
+/// `type`, `hang up` or `nothing`), the text by which that is seen, the height and the width of the terminal, and
+/// the program. It prints what came from the terminal, and then a line with how the program ended and whether the
+/// terminal is as it was.
 const SCRIPT: &str = r#"
 import fcntl, os, pty, re, signal, struct, sys, termios, time
-act, what, until, words = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+act, what, until, height, width, *words = sys.argv[1:]
 pid, terminal = pty.fork()
 if pid == 0:
     time.sleep(0.2)  # for the size
     os.execvp(words[0], words)
-fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", int(height), int(width), 0, 0))
 before = termios.tcgetattr(terminal)
 seen, is_done = b"", act == "nothing"
 while True:
@@ -63,6 +64,17 @@ pub struct Seen {
 /// Runs a program in a terminal of 80 columns and 24 lines, and does something as soon as this text is there. `None`,
 /// and the test is skipped, without Python.
 pub fn run(act: Act<'_>, until: &str, words: &[&str], variables: &[(&str, &str)]) -> Option<Seen> {
+    run_in([24, 80], act, until, words, variables)
+}
+
+/// The same in a terminal of so many lines and columns.
+pub fn run_in(
+    size: [u16; 2],
+    act: Act<'_>,
+    until: &str,
+    words: &[&str],
+    variables: &[(&str, &str)],
+) -> Option<Seen> {
     let (name, what) = match act {
         Act::Nothing => ("nothing", String::new()),
         Act::Type(text) => ("type", text.to_owned()),
@@ -77,6 +89,7 @@ pub fn run(act: Act<'_>, until: &str, words: &[&str], variables: &[(&str, &str)]
     }
     let output = command
         .args(["-c", SCRIPT, name, &what, until])
+        .args(size.map(|it| it.to_string()))
         .args(words)
         .env("TERM", "xterm-256color")
         .envs(variables.iter().copied())

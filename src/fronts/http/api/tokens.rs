@@ -21,7 +21,7 @@ pub(crate) struct Tokens(Vec<Box<[u8]>>);
 #[derive(Debug, Error)]
 pub enum TokenFileError {
     /// It cannot be read.
-    #[error("can't read --http-token-file {}: {source}; `rmbd keygen -o FILE` makes one", path.display())]
+    #[error("can't read --http-token-file {}: {source}; `rmbd keygen --token -o FILE` makes one", path.display())]
     Unreadable {
         /// The path of the file.
         path: PathBuf,
@@ -30,7 +30,7 @@ pub enum TokenFileError {
     },
     /// It has no token.
     #[error(
-        "--http-token-file {} has no token: write one a line, such as what `rmbd keygen` prints", path.display()
+        "--http-token-file {} has no token: write one a line, such as what `rmbd keygen --token` prints", path.display()
     )]
     Empty {
         /// The path of the file.
@@ -38,8 +38,8 @@ pub enum TokenFileError {
     },
     /// A line is no token.
     #[error(
-        "--http-token-file {}: line {line} is no token of 16 to 1024 letters, digits and -._~+/=: `rmbd keygen` makes \
-         one", path.display()
+        "--http-token-file {}: line {line} is no token of 16 to 1024 letters, digits and -._~+/=: `rmbd keygen --token` \
+         makes one", path.display()
     )]
     Line {
         /// The path of the file.
@@ -157,6 +157,9 @@ mod tests {
             assert_eq!(Tokens::parse(text).unwrap_err(), line, "{text}");
         }
         let error = Tokens::read(Path::new("/nowhere")).unwrap_err();
-        assert!(error.to_string().contains("rmbd keygen -o FILE"), "{error}");
+        assert!(
+            error.to_string().contains("rmbd keygen --token -o FILE"),
+            "{error}"
+        );
     }
 }
