@@ -33,6 +33,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 pub use self::cluster::{
     ClusterChoice, ClusterConfig, ClusterOptions, DEFAULT_GOSSIP_INTERVAL_MS,
@@ -46,6 +47,7 @@ pub use self::limits::{
     LimitConfig, LimitMisfit, LimitName, LimitNameError, LimitOverride, LimitVerdict,
     OVERRIDES_MAX, PATTERN_BYTES_MAX, PatternError, VerdictError,
 };
+use self::nearest::advice;
 pub use self::options::NodeOptions;
 pub(crate) use self::options::dialect;
 pub use self::resp::{DEFAULT_RESP_CONNECTIONS, DEFAULT_RESP_IDLE_MS, RespConfig, RespOptions};
@@ -293,18 +295,30 @@ impl NodeConfig {
     }
 }
 
-/// Checks a filter of the log.
+/// Checks a filter of the log. A word alone is a level: [`EnvFilter`] would take another one for the name of a part of
+/// the program, so that a level with a slip would silence the log.
 ///
 /// # Errors
 /// The text of the error.
 pub fn check_log_filter(filter: &str) -> Result<(), String> {
-    match EnvFilter::try_new(filter) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!(
-            "--log: {error}: use error, warn, info, debug or trace"
+    let levels = LOG_LEVELS.join(", ");
+    EnvFilter::try_new(filter).map_err(|error| format!("--log: {error}: levels are {levels}"))?;
+    // Within brackets are fields of spans.
+    let words = filter.split(',').filter(|_| !filter.contains('['));
+    let mut alone = words
+        .map(str::trim)
+        .filter(|word| !word.is_empty() && !word.contains('='));
+    match alone.find(|word| LevelFilter::from_str(word).is_err()) {
+        None => Ok(()),
+        Some(word) => Err(format!(
+            "--log: `{word}` is no level: {}; a part of the program has its level behind it, as in `{word}=debug`",
+            advice(word, LOG_LEVELS.into_iter())
         )),
     }
 }
+
+/// What a filter of the log may let through, from nothing to all.
+const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// All sketches that are wished for: those of flags or variables, and those of the file that have other names.
 fn wishes(options: &NodeOptions) -> Vec<SketchWish> {

@@ -620,3 +620,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_word_alone_in_the_filter_of_the_log_is_a_level() {
+    for good in [
+        "info",
+        "WARN",
+        "off",
+        "",
+        "warn,rmbd=debug",
+        "rmbd::node=trace, error",
+        "rmbd[span]=debug",
+    ] {
+        assert_eq!(check_log_filter(good), Ok(()), "{good}");
+    }
+    for (bad, told) in [
+        ("wran", "`wran` is no level: do you mean `warn`?"),
+        ("rmbd=debug,inof", "`inof` is no level: do you mean `info`?"),
+        (
+            "hyper",
+            "known are off, error, warn, info, debug, trace; a part of the program has its level behind it, as in \
+             `hyper=debug`",
+        ),
+        ("rmbd=loud", "levels are off, error, warn"),
+    ] {
+        let error = check_log_filter(bad).unwrap_err();
+        assert!(error.contains(told), "{error}");
+    }
+}
