@@ -255,7 +255,7 @@ fn known_options(command: &clap::Command, known: &mut BTreeSet<String>) {
 fn every_option_that_the_documentation_names_exists() {
     // These are of other programs: cargo and curl, podman and kubectl.
     let mut known = options(
-        "--release --workspace --bench --all-targets --help --version --path --dry-run --list --no-verify \
+        "--release --workspace --lib --test --bench --all-targets --help --version --path --dry-run --list --no-verify \
          --read-only --security-opt --from-file",
     );
     known_options(&Cli::command(), &mut known);
