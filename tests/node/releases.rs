@@ -235,8 +235,7 @@ fn record_client() -> String {
     }
     drop(client);
     drop(tap);
-    let text = said.lock().unwrap().clone();
-    text
+    said.lock().unwrap().clone()
 }
 
 /// A client of then asks a node of today.
