@@ -39,6 +39,9 @@ struct Node {
     address: SocketAddr,
 }
 
+/// When a datagram was sent, to whom, by whom, and its bytes.
+type Sent = (Duration, SocketAddr, SocketAddr, Vec<u8>);
+
 /// Nodes and the datagrams between them. Time is virtual.
 struct Net {
     now: Duration,
@@ -47,7 +50,7 @@ struct Net {
     under_way: BTreeMap<(Duration, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     sent: u64,
     /// What was sent, where that is wanted: (at, to, from, bytes).
-    log: Option<Vec<(Duration, SocketAddr, SocketAddr, Vec<u8>)>>,
+    log: Option<Vec<Sent>>,
     loss: f64,
     random: ChaCha12Rng,
     limits: ReplicaLimits,
