@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use rmbd::config::{Amount, IoChoice, LimitConfig, LimitVerdict, NodeConfig, Wind
 use rmbd::node::Node;
 use rmbd_client::{Client, ClientOptions, Limit, Limits, TopQuestion, Window};
 use rmbd_proto::compact;
-use rmbd_testkit::releases::{self, Recording, hex, lines, unhex};
+use rmbd_testkit::hex::{hex, unhex};
+use rmbd_testkit::releases::{self, Recording, lines};
 
 use crate::support::{PATIENCE, client_of, config, receive};
 
@@ -321,28 +322,11 @@ fn clients_and_nodes_of_earlier_releases_are_understood() {
     }
 }
 
-/// A folder that is removed after the test.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("rmbd-releases-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn node(&self) -> Node {
-        let mut config = recorded_config();
-        config.cluster.data_dir = Some(self.0.clone());
-        Node::start(config).unwrap()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// A node of which this is the data folder.
+fn node_in(folder: &Path) -> Node {
+    let mut config = recorded_config();
+    config.cluster.data_dir = Some(folder.to_owned());
+    Node::start(config).unwrap()
 }
 
 /// The names that a node lists.
@@ -365,8 +349,8 @@ fn wait_for_name(node: &Node, meanwhile: impl Fn()) {
 
 /// The files of a folder, and what its node had counted.
 fn record_folder() -> String {
-    let scratch = Scratch::new();
-    let node = scratch.node();
+    let folder = tempfile::tempdir().unwrap();
+    let node = node_in(folder.path());
     wait_for_name(&node, || node.add(b"apple", 3).unwrap());
     let count = node.estimate(b"apple").count;
     node.stop().unwrap();
@@ -376,7 +360,7 @@ fn record_folder() -> String {
         env!("CARGO_PKG_VERSION"),
     );
     for name in ["node_id", "snapshot", "clean_end"] {
-        let bytes = fs::read(scratch.0.join(name)).unwrap();
+        let bytes = fs::read(folder.path().join(name)).unwrap();
         text += &format!("{name} {}\n", hex(&bytes));
     }
     text
@@ -387,15 +371,15 @@ fn folders_of_earlier_releases_are_taken_over() {
     let mut recordings = vec![releases::keep("folder.txt", record_folder())];
     recordings.extend(releases::all("folder.txt"));
     for recording in &recordings {
-        let scratch = Scratch::new();
+        let folder = tempfile::tempdir().unwrap();
         let mut count = 0;
         for line in lines(&recording.text) {
             match line.split_once(' ').unwrap() {
                 ("count", text) => count = text.parse().unwrap(),
-                (name, bytes) => fs::write(scratch.0.join(name), unhex(bytes)).unwrap(),
+                (name, bytes) => fs::write(folder.path().join(name), unhex(bytes)).unwrap(),
             }
         }
-        let node = scratch.node();
+        let node = node_in(folder.path());
         let version = &recording.version;
         assert_eq!(node.estimate(b"apple").count, count, "{version}");
         let status = node.status();

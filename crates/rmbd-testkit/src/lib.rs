@@ -26,6 +26,7 @@ pub mod browser;
 pub mod forgery;
 pub mod grpc;
 pub mod held_port;
+pub mod hex;
 pub mod legacy_server;
 pub mod proxy;
 pub mod random;

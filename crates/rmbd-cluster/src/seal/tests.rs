@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use rmbd_testkit::hex::unhex;
 use serde::Deserialize;
 
 use super::openers::accepts;
@@ -74,11 +75,6 @@ fn vectors() -> Vec<Vector> {
     serde_json::from_str::<Vectors>(text).unwrap().datagrams
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
-    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-    (0..hex.len()).step_by(2).map(byte).collect()
-}
-
 impl Vector {
     fn keys(&self) -> KeyRing {
         KeyRing::parse(&self.key).unwrap()
@@ -99,13 +95,13 @@ fn another_implementation_derives_and_seals_the_same() {
     for vector in vectors {
         let (name, keys) = (&vector.name, vector.keys());
         let key = keys.channel_key_bytes(0, vector.channel());
-        assert_eq!(key[..], bytes(&vector.channel_key), "{name}");
+        assert_eq!(key[..], unhex(&vector.channel_key), "{name}");
 
         let mut sealer = Sealer::new(&keys, vector.channel());
         sealer.skip_to(vector.number - 1);
-        let payload = bytes(&vector.payload);
+        let payload = unhex(&vector.payload);
         let mut datagram = seal(&mut sealer, &payload);
-        assert_eq!(datagram, bytes(&vector.datagram), "{name}");
+        assert_eq!(datagram, unhex(&vector.datagram), "{name}");
 
         let mut openers = Openers::new(keys, ENDLESS);
         let opened = openers.open(START, &mut datagram).unwrap();
@@ -125,7 +121,7 @@ fn the_public_ring_is_the_one_that_everybody_has() {
     assert_eq!(vector.name, "the public key");
     let mut openers = Openers::new(KeyRing::public(), ENDLESS);
     assert_eq!(
-        open(&mut openers, START, &bytes(&vector.datagram)),
+        open(&mut openers, START, &unhex(&vector.datagram)),
         Ok(vector.number)
     );
     assert!(KeyRing::public().is_public());

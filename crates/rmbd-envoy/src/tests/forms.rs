@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use prost::Message;
+use rmbd_testkit::hex::unhex;
 
 use super::*;
 
@@ -19,11 +20,6 @@ const RESPONSE_JSON: &str = concat!(
     r#"{"code":"OVER_LIMIT","currentLimit":{"requestsPerUnit":1,"unit":"DAY"},"#,
     r#""durationUntilReset":"37.500s"},{"code":"OK"}]}"#,
 );
-
-fn bytes(hex: &str) -> Vec<u8> {
-    let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-    (0..hex.len()).step_by(2).map(digit).collect()
-}
 
 fn a_request() -> RateLimitRequest {
     RateLimitRequest {
@@ -78,15 +74,15 @@ fn a_response() -> RateLimitResponse {
 
 #[test]
 fn messages_are_those_of_another_implementation() {
-    let request = RateLimitRequest::decode(&*bytes(REQUEST)).unwrap();
+    let request = RateLimitRequest::decode(&*unhex(REQUEST)).unwrap();
     assert_eq!(request, a_request());
-    assert_eq!(request.encode_to_vec(), bytes(REQUEST));
+    assert_eq!(request.encode_to_vec(), unhex(REQUEST));
     assert_eq!(json::request(REQUEST_JSON.as_bytes()).unwrap(), request);
     let response = a_response();
-    assert_eq!(response.encode_to_vec(), bytes(RESPONSE));
+    assert_eq!(response.encode_to_vec(), unhex(RESPONSE));
     assert_eq!(json::response(&response), RESPONSE_JSON);
     assert_eq!(
-        RateLimitResponse::decode(&*bytes(RESPONSE)).unwrap(),
+        RateLimitResponse::decode(&*unhex(RESPONSE)).unwrap(),
         response
     );
 }
@@ -94,8 +90,8 @@ fn messages_are_those_of_another_implementation() {
 /// Fields of later versions are left out; these are 9 of a request and 15 of its descriptor.
 #[test]
 fn fields_that_are_not_known_are_left_out() {
-    let later = bytes("0a046564676512050a007a0161" /* domain, a descriptor */);
-    let request = RateLimitRequest::decode(&*[later, bytes("48014a0178")].concat()).unwrap();
+    let later = unhex("0a046564676512050a007a0161" /* domain, a descriptor */);
+    let request = RateLimitRequest::decode(&*[later, unhex("48014a0178")].concat()).unwrap();
     assert_eq!(request.domain, "edge");
     assert_eq!(request.descriptors.len(), 1);
 }
@@ -200,7 +196,7 @@ proptest! {
 
     #[test]
     fn changed_bytes_of_a_request_do_not_panic(at in 0..REQUEST.len() / 2, byte: u8, end in 0..REQUEST.len() / 2) {
-        let mut message = bytes(REQUEST);
+        let mut message = unhex(REQUEST);
         message[at] = byte;
         message.truncate(end);
         let _ = RateLimitRequest::decode(&*message).map(|request| ask(&Judge::default(), &request));

@@ -49,7 +49,7 @@ struct Net {
     /// (arrives at, sent as number, to, from, bytes)
     under_way: BTreeMap<(Duration, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     sent: u64,
-    /// What was sent, where that is wanted: (at, to, from, bytes).
+    /// What was sent, where that is wanted.
     log: Option<Vec<Sent>>,
     loss: f64,
     random: ChaCha12Rng,
