@@ -34,6 +34,8 @@ const FAMILY: HashFamily = HashFamily::Xxh3 { seed: 0x5EED };
 const KEYS: usize = 1 << 20;
 /// Adds of a batch: what a data thread takes between two pauses.
 const BATCH: usize = 1 << 13;
+/// Keys of a message.
+const MESSAGE: usize = 64;
 /// Time for which each way has its turn. Where the machine is slower for a while, all ways of a round are.
 const TURN: Duration = Duration::from_millis(50);
 /// Time between two looks of the control thread at names.
@@ -197,11 +199,17 @@ fn add_for_a_turn(
 }
 
 fn add_all(batch: &mut Batch<()>, keys: &[Key]) {
-    for key in keys {
-        while batch.add(key, Weight::ONE, &mut |(), _| {}).is_err() {
-            // The next pass lets more in.
-            batch.finish(&mut |(), _| {});
-            std::thread::yield_now();
+    // A node reads keys from messages that have just come, and so are near.
+    let mut message = [Key::default(); MESSAGE];
+    for keys in keys.chunks(MESSAGE) {
+        let message = &mut message[..keys.len()];
+        message.copy_from_slice(keys);
+        for key in message {
+            while batch.add(key, Weight::ONE, &mut |(), _| {}).is_err() {
+                // The next pass lets more in.
+                batch.finish(&mut |(), _| {});
+                std::thread::yield_now();
+            }
         }
     }
     batch.finish(&mut |(), _| {});

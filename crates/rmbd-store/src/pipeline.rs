@@ -370,11 +370,15 @@ impl<T: Copy> Pipeline<T> {
 
     #[inline]
     fn apply(&mut self, place: usize, answer: &mut impl FnMut(T, Estimate)) {
-        let operation = self.operations[place];
-        if let Operation::AskIn { .. } | Operation::Take { .. } = operation {
-            return self.apply_in(place, answer);
+        match self.operations[place] {
+            // In line, since this is what most operations are.
+            Operation::Add { weight } => {
+                let (cells, hash) = (&self.cells[place], self.hashes[place]);
+                self.adder.add(&self.replica, cells, hash, weight);
+            }
+            operation @ Operation::Ask { .. } => self.perform(place, operation, answer),
+            Operation::AskIn { .. } | Operation::Take { .. } => self.apply_in(place, answer),
         }
-        self.perform(place, operation, answer);
     }
 
     #[inline]

@@ -184,7 +184,7 @@ impl Candidates {
     /// Whether a key that was added is to be noted, since it may be a candidate or is looked at. Most are not.
     #[inline]
     fn sees(&mut self, hash: KeyHash, weight: Weight) -> bool {
-        self.looks.sees(weight.into()) | self.keys.may_have(hash.halves())
+        self.looks.sees(weight.into()) || self.keys.may_have(hash.halves())
     }
 
     // What was added comes in registers: what an add stores before the locked additions of the next one is felt.

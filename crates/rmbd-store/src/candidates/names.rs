@@ -25,22 +25,26 @@ const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
 /// thread, and finds no place, is told later.
 const WAITING_PART: usize = 4;
 
+/// Places for keys that are asked for. Where two keys have one place, they are asked for one after the other.
+pub(super) const TAGS: usize = 1 << 10;
+
 /// The names that are wanted of one sketch. Threads that add read it for each key, and seldom does anybody write.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     /// Whether any is. Mostly none is.
     are_any: AtomicBool,
-    /// At the place of its hash stands the tag of each key that is asked for; 0 stands for none.
-    tags: Box<[AtomicU32]>,
+    /// At the place of its hash stands the tag of each key that is asked for; 0 stands for none. In place, since a pointer
+    /// more is felt with each add.
+    tags: [AtomicU32; TAGS],
     told: ArrayQueue<Told>,
 }
 
 impl Wanted {
-    /// No name is wanted yet. So many keys may be asked for at once, a power of two.
+    /// No name is wanted yet. So many keys may lack one.
     pub(super) fn new(keys: usize) -> Self {
         Self {
             are_any: AtomicBool::new(false),
-            tags: (0..keys).map(|_| AtomicU32::new(0)).collect(),
+            tags: std::array::from_fn(|_| AtomicU32::new(0)),
             told: ArrayQueue::new(waiting(keys)),
         }
     }
@@ -49,7 +53,7 @@ impl Wanted {
     pub(super) fn bytes_of(keys: usize, names: usize) -> u64 {
         let waiting = waiting(keys) * size_of::<Told>();
         let kept = names * (KEY_BYTES_MAX + size_of::<(KeyHash, Box<[u8]>)>());
-        (keys * size_of::<AtomicU32>() + waiting + kept) as u64
+        (size_of::<Self>() + waiting + kept) as u64
     }
 
     /// Whether a key's name may be wanted.
@@ -108,7 +112,7 @@ impl Wanted {
     fn place(&self, hash: KeyHash) -> &AtomicU32 {
         // The bits that choose a set of the absorber are lower ones, so that not only keys of a few sets meet.
         let [_, high] = hash.halves();
-        &self.tags[high as usize & (self.tags.len() - 1)]
+        &self.tags[high as usize % TAGS]
     }
 }
 

@@ -1,6 +1,7 @@
 //! Names: they are told when they are wanted, kept once, and forgotten.
 
 use super::*;
+use crate::candidates::names::TAGS;
 
 fn names(node: &Node) -> Vec<Option<&[u8]>> {
     let list = node.top.list(usize::MAX);
@@ -122,8 +123,8 @@ fn names_of_small_keys_are_forgotten() {
 /// Where two names want one place, each gets it in its turn, also if the other one never comes.
 #[test]
 fn a_key_that_never_comes_again_keeps_no_other_from_being_named() {
-    let wanted = Wanted::new(1);
-    let hash = |number: u64| KeyHash::of_halves([number << 33, number]);
+    let wanted = Wanted::new(8);
+    let hash = |number: u64| KeyHash::of_halves([number << 33, number * TAGS as u64]);
     let keys = [1, 2, 3].map(hash);
     let mut seen = HashMap::new();
     for turn in 0..30 {
