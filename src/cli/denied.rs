@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use clap::builder::{BoolishValueParser, RangedU64ValueParser};
+use clap::builder::BoolishValueParser;
 
 use super::config::table;
 use super::http::StatusSource;
 use super::status::{duration, printable};
 use super::top::readable;
 use super::{CliError, ServerOptions, Streams};
-use crate::config::DENIED_MAX;
+use crate::config::{DENIED_MAX, number};
 use crate::status::{DeniedDocument, DeniedKeyDocument, DeniedLimitDocument, JsonKey};
 
 /// Number of keys of each limit that are shown where nothing is said.
@@ -29,7 +29,7 @@ pub struct LimitsDeniedOptions {
     /// How many keys of each limit to show
     #[arg(
         short = 'k', long = "keys", value_name = "N", env = "RMBD_KEYS", default_value_t = SHOWN_DEFAULT,
-        value_parser = RangedU64ValueParser::<u8>::new().range(1..=DENIED_MAX as u64)
+        value_parser = number::whole::<u8>(1..=DENIED_MAX as u64)
     )]
     keys: u8,
 

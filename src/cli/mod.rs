@@ -49,7 +49,6 @@ use std::fmt;
 use std::io::{self, BufReader, IsTerminal, LineWriter, Read, Write};
 use std::path::PathBuf;
 
-use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use rustix::event::{PollFd, PollFlags, poll};
 use thiserror::Error;
@@ -70,7 +69,7 @@ pub use self::size::{SizeError, SizeOptions};
 pub use self::sketches::SketchesOptions;
 pub use self::snapshot::{SnapshotCommand, SnapshotFileOptions, SnapshotNowOptions};
 pub use self::top::TopOptions;
-use crate::config::{HostPort, Layered, NodeOptions, RulesFilesError, dialect};
+use crate::config::{HostPort, Layered, NodeOptions, RulesFilesError, dialect, number};
 use crate::node::NodeError;
 use rmbd_client::{ClientError, legacy};
 use rmbd_console::{self as console, Notes};
@@ -174,7 +173,7 @@ pub struct AddOptions {
     /// What to add to each key
     #[arg(
         short = 'n', long, value_name = "WEIGHT", env = "RMBD_WEIGHT", default_value_t = 1,
-        value_parser = RangedU64ValueParser::<u32>::new().range(1..=u64::from(MAX_WEIGHT))
+        value_parser = number::whole::<u32>(1..=u64::from(MAX_WEIGHT))
     )]
     weight: u32,
 

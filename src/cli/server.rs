@@ -4,10 +4,10 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{BoolishValueParser, RangedU64ValueParser};
+use clap::builder::BoolishValueParser;
 
 use super::{CliError, Streams};
-use crate::config::{self, HostPort};
+use crate::config::{self, HostPort, number};
 use rmbd_client::{Client, ClientOptions, Server, legacy};
 use rmbd_proto::legacy::Dialect;
 use rmbd_proto::{SketchName, SketchNumber};
@@ -30,7 +30,7 @@ pub struct ServerOptions {
     /// How long to wait for an answer, which is asked for again and again meanwhile
     #[arg(
         long, value_name = "MILLISECONDS", env = "RMBD_TIMEOUT_MS", default_value_t = 3_000,
-        value_parser = RangedU64ValueParser::<u64>::new().range(1..=120_000)
+        value_parser = number::whole::<u64>(1..=120_000)
     )]
     timeout_ms: u64,
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::str::FromStr;
 
 use clap::Args;
-use clap::builder::{BoolishValueParser, RangedU64ValueParser};
+use clap::builder::BoolishValueParser;
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -13,7 +13,7 @@ use super::status::bytes;
 use super::{CliError, Streams};
 use crate::config::{
     DEFAULT_GOSSIP_INTERVAL_MS, DEFAULT_GOSSIP_RATE_BYTES_PER_S, DEFAULT_HASH_SEED, MAX_THREADS,
-    SketchConfig, SketchError, SketchWish, SpanError, WindowConfig, parse_span, span_text,
+    SketchConfig, SketchError, SketchWish, SpanError, WindowConfig, number, parse_span, span_text,
 };
 use rmbd_proto::SketchName;
 use rmbd_sketch::{Geometry, GeometryError, HashFamily};
@@ -63,7 +63,7 @@ pub struct SizeOptions {
     /// Nodes of the cluster
     #[arg(
         long, value_name = "N", env = "RMBD_NODES", default_value_t = 1,
-        value_parser = RangedU64ValueParser::<u32>::new().range(1..=NODES_MAX)
+        value_parser = number::whole::<u32>(1..=NODES_MAX)
     )]
     nodes: u32,
 
@@ -83,7 +83,7 @@ pub struct SizeOptions {
     /// Data threads of a node [default: one for each CPU that this program may use]
     #[arg(
         long, value_name = "N", env = "RMBD_THREADS",
-        value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_THREADS as u64)
+        value_parser = number::whole::<usize>(1..=MAX_THREADS as u64)
     )]
     threads: Option<usize>,
 

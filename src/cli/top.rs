@@ -13,13 +13,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{BoolishValueParser, RangedU64ValueParser};
+use clap::builder::BoolishValueParser;
 use serde::Serialize;
 
 use super::asked::{Span, time};
 use super::refused::{About, explain};
 use super::{CliError, ServerOptions, SketchOptions, Streams};
-use crate::config::TOP_MAX;
+use crate::config::{TOP_MAX, number};
 use crate::status::{JsonKey, TopDocument, TopKeyDocument};
 use rmbd_client::{Client, Top, TopKey, TopQuestion};
 
@@ -41,7 +41,7 @@ pub struct TopOptions {
     /// How many keys to show [default: 10, and in a full screen as many as there is room for]
     #[arg(
         short = 'k', long = "keys", value_name = "N", env = "RMBD_KEYS",
-        value_parser = RangedU64ValueParser::<u16>::new().range(1..=TOP_MAX as u64)
+        value_parser = number::whole::<u16>(1..=TOP_MAX as u64)
     )]
     keys: Option<u16>,
 
@@ -53,7 +53,7 @@ pub struct TopOptions {
     /// Show them again and again, after this many seconds, until Ctrl-C
     #[arg(
         long, value_name = "SECONDS", env = "RMBD_WATCH", num_args = 0..=1, default_missing_value = "1",
-        value_parser = RangedU64ValueParser::<u64>::new().range(1..=WATCH_MAX_S)
+        value_parser = number::whole::<u64>(1..=WATCH_MAX_S)
     )]
     watch: Option<u64>,
 

@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use clap::builder::{BoolishValueParser, RangedU64ValueParser};
+use clap::builder::BoolishValueParser;
 use thiserror::Error;
 
-use super::options::within;
 use super::span::{self, SpanError};
-use super::{AddressError, ConfigError, HostPort};
+use super::{AddressError, ConfigError, HostPort, number};
 
 /// Default milliseconds between rounds, which are the Python program's.
 pub const DEFAULT_GOSSIP_INTERVAL_MS: u32 = 500;
@@ -202,7 +201,7 @@ pub struct ClusterOptions {
     #[arg(
         long = "gossip-interval", value_name = "MILLISECONDS", env = "RMBD_GOSSIP_INTERVAL",
         default_value_t = DEFAULT_GOSSIP_INTERVAL_MS,
-        value_parser = RangedU64ValueParser::<u32>::new().range(GOSSIP_INTERVAL_MS)
+        value_parser = number::whole::<u32>(GOSSIP_INTERVAL_MS)
     )]
     pub gossip_interval_ms: u32,
 
@@ -210,21 +209,21 @@ pub struct ClusterOptions {
     #[arg(
         long = "gossip-rate", value_name = "BYTES", env = "RMBD_GOSSIP_RATE",
         default_value_t = DEFAULT_GOSSIP_RATE_BYTES_PER_S,
-        value_parser = RangedU64ValueParser::<u64>::new().range(GOSSIP_RATE_BYTES_PER_S)
+        value_parser = number::whole::<u64>(GOSSIP_RATE_BYTES_PER_S)
     )]
     pub gossip_rate_bytes_per_s: u64,
 
     /// Slices of other nodes' starts that are kept; each costs what was counted in it
     #[arg(
         long, value_name = "N", env = "RMBD_MAX_ORIGINS", default_value_t = DEFAULT_MAX_ORIGINS,
-        value_parser = within(1, MAX_MAX_ORIGINS)
+        value_parser = number::whole::<usize>(1..=MAX_MAX_ORIGINS)
     )]
     pub max_origins: usize,
 
     /// Bytes of all cells, this node's and others' [default: 7/8 of what the process may use]
     #[arg(
         long = "max-memory", value_name = "BYTES", env = "RMBD_MAX_MEMORY",
-        value_parser = RangedU64ValueParser::<u64>::new().range(1..)
+        value_parser = number::whole::<u64>(1..)
     )]
     pub max_memory_bytes: Option<u64>,
 }

@@ -292,7 +292,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             "[[sketch]]\nname = 'a'\nwidth = 'x'",
-            "FILE:3:9: `width`: invalid digit",
+            "FILE:3:9: `width`: not a whole number: write digits only",
         ),
         (
             "[[sketch]]\nname = 'a'\nwidth = 0",

@@ -11,6 +11,7 @@ mod given;
 mod levels;
 mod limits;
 mod nearest;
+pub(crate) mod number;
 mod options;
 mod resp;
 mod rules;

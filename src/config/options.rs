@@ -5,16 +5,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use clap::builder::{
-    BoolishValueParser, PossibleValuesParser, RangedU64ValueParser, TypedValueParser,
-};
+use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 use thiserror::Error;
 
 use super::{
     AddressError, ClusterOptions, DEFAULT_ADDRESS, DEFAULT_MAX_PEERS, DEFAULT_PEER_GRACE_ROUNDS,
     DEFAULT_RECEIVE_BUFFER_BYTES, EnvoyOptions, HashChoice, HostPort, HttpChoice, IoChoice,
-    MAX_THREADS, Origins, RespOptions, SketchWish, SpoeOptions,
+    MAX_THREADS, Origins, RespOptions, SketchWish, SpoeOptions, number,
 };
 use rmbd_proto::legacy::Dialect;
 use rmbd_sketch::MAX_WEIGHT;
@@ -50,7 +48,8 @@ pub struct NodeOptions {
         long,
         value_name = "WIDTH",
         env = "RMBD_WIDTH",
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = number::any_whole::<u64>
     )]
     pub width: Option<u64>,
 
@@ -60,7 +59,8 @@ pub struct NodeOptions {
         long,
         value_name = "DEPTH",
         env = "RMBD_DEPTH",
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = number::any_whole::<u64>
     )]
     pub depth: Option<u64>,
 
@@ -69,7 +69,8 @@ pub struct NodeOptions {
         long,
         value_name = "E",
         env = "RMBD_EPSILON",
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = number::with_point
     )]
     pub epsilon: Option<f64>,
 
@@ -78,7 +79,8 @@ pub struct NodeOptions {
         long,
         value_name = "C",
         env = "RMBD_CONFIDENCE",
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = number::with_point
     )]
     pub confidence: Option<f64>,
 
@@ -99,7 +101,7 @@ pub struct NodeOptions {
     pub dialect: Dialect,
 
     /// Data threads [default: one for each CPU that the process may use in full, by affinity and control group]
-    #[arg(long, value_name = "N", env = "RMBD_THREADS", value_parser = within(1, MAX_THREADS as u64))]
+    #[arg(long, value_name = "N", env = "RMBD_THREADS", value_parser = number::whole::<usize>(1..=MAX_THREADS as u64))]
     pub threads: Option<usize>,
 
     /// Packet path; auto is uring where the system allows it
@@ -113,7 +115,7 @@ pub struct NodeOptions {
     #[arg(
         long = "busy-poll", value_name = "MICROSECONDS", env = "RMBD_BUSY_POLL",
         default_value_t = 0,
-        value_parser = RangedU64ValueParser::<u32>::new().range(0..=MAX_BUSY_POLL_US)
+        value_parser = number::whole::<u32>(0..=MAX_BUSY_POLL_US)
     )]
     pub busy_poll_us: u32,
 
@@ -121,7 +123,7 @@ pub struct NodeOptions {
     #[arg(
         long = "receive-buffer", value_name = "BYTES", env = "RMBD_RECEIVE_BUFFER",
         default_value_t = DEFAULT_RECEIVE_BUFFER_BYTES,
-        value_parser = within(MIN_RECEIVE_BUFFER_BYTES, MAX_RECEIVE_BUFFER_BYTES)
+        value_parser = number::whole::<usize>(MIN_RECEIVE_BUFFER_BYTES..=MAX_RECEIVE_BUFFER_BYTES)
     )]
     pub receive_buffer_bytes: usize,
 
@@ -176,14 +178,14 @@ pub struct NodeOptions {
     /// Largest weight of one add: less keeps a client's mistake small
     #[arg(
         long, value_name = "N", env = "RMBD_MAX_WEIGHT", default_value_t = MAX_WEIGHT,
-        value_parser = RangedU64ValueParser::<u32>::new().range(1..=u64::from(MAX_WEIGHT))
+        value_parser = number::whole::<u32>(1..=u64::from(MAX_WEIGHT))
     )]
     pub max_weight: u32,
 
     /// Legacy peers whose rows are kept; each costs the memory of a sketch
     #[arg(
         long, value_name = "N", env = "RMBD_MAX_PEERS", default_value_t = DEFAULT_MAX_PEERS,
-        value_parser = within(1, MAX_MAX_PEERS)
+        value_parser = number::whole::<usize>(1..=MAX_MAX_PEERS)
     )]
     pub max_peers: usize,
 
@@ -191,7 +193,7 @@ pub struct NodeOptions {
     #[arg(
         long = "peer-grace", value_name = "ROUNDS", env = "RMBD_PEER_GRACE",
         default_value_t = DEFAULT_PEER_GRACE_ROUNDS,
-        value_parser = RangedU64ValueParser::<u32>::new().range(1..)
+        value_parser = number::whole::<u32>(1..)
     )]
     pub peer_grace_rounds: u32,
 
@@ -199,7 +201,7 @@ pub struct NodeOptions {
     /// none [default: 100; none for fnv with more than 4 rows, which cannot]
     #[arg(
         long, value_name = "K", env = "RMBD_TOP", allow_negative_numbers = true,
-        value_parser = within(0, TOP_MAX as u64)
+        value_parser = number::whole::<usize>(0..=TOP_MAX as u64)
     )]
     pub top: Option<usize>,
 
@@ -251,10 +253,6 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     PossibleValuesParser::new(words).try_map(move |word| parse(&word))
-}
-
-pub(super) fn within(least: u64, most: u64) -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(least..=most)
 }
 
 /// Parses the positional address. A mistyped command ends here, too.

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use thiserror::Error;
 
-use super::options::within;
 use super::span::{self, SpanError};
-use super::{AddressError, ConfigError, HostPort};
+use super::{AddressError, ConfigError, HostPort, number};
 
 /// Default number of connections.
 pub const DEFAULT_RESP_CONNECTIONS: usize = 1_024;
@@ -81,7 +80,7 @@ pub struct RespOptions {
     /// Connections of these clients at most, on all threads together; each takes 12 KiB, and more while it is busy
     #[arg(
         long, value_name = "N", env = "RMBD_RESP_CONNECTIONS", default_value_t = DEFAULT_RESP_CONNECTIONS,
-        value_parser = within(1, RESP_CONNECTIONS_MAX)
+        value_parser = number::whole::<usize>(1..=RESP_CONNECTIONS_MAX)
     )]
     pub resp_connections: usize,
 

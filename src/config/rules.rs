@@ -27,7 +27,7 @@ pub struct RulesText {
 #[derive(Debug, Error)]
 pub enum RulesFilesError {
     /// A file or a folder cannot be read.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}: name files of rules, or folders of them, that this process may read", path.display())]
     Unreadable {
         /// The file or the folder.
         path: PathBuf,

@@ -6,14 +6,14 @@ use std::ffi::OsString;
 use std::io;
 
 use clap::Args;
-use clap::builder::{BoolishValueParser, RangedU64ValueParser};
+use clap::builder::BoolishValueParser;
 
 use self::print::{By, Printed};
 use super::asked::{self, AskedLimit, LimitOption, LimitsError, SketchOptions, Span};
 use super::keys::{Input, Next, check_all, for_each};
 use super::refused::{About, explain};
 use super::{CliError, Done, LineOptions, ServerOptions, Streams, is_reader_gone};
-use crate::config::LimitName;
+use crate::config::{LimitName, number};
 use rmbd_client::{Client, ClientError, KEY_BYTES_MAX, Limit, Limits, Verdict};
 use rmbd_sketch::MAX_WEIGHT;
 
@@ -60,7 +60,7 @@ pub struct HitOptions {
     /// What to add to each key; 0 only looks
     #[arg(
         short = 'n', long, value_name = "WEIGHT", env = "RMBD_WEIGHT", default_value_t = 1,
-        value_parser = RangedU64ValueParser::<u32>::new().range(0..=u64::from(MAX_WEIGHT))
+        value_parser = number::whole::<u32>(0..=u64::from(MAX_WEIGHT))
     )]
     weight: u32,
 

@@ -61,8 +61,17 @@ impl<'t, 'd> Fields<'t, 'd> {
     where
         T: FromStr<Err: Display>,
     {
+        self.parsed_by(key, T::from_str)
+    }
+
+    /// What the text or number of a key means to this parser.
+    pub(super) fn parsed_by<T, E: Display>(
+        &self,
+        key: &str,
+        parser: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, FileError> {
         self.value(key)
-            .map(|value| parse(self.places, key, value, T::from_str))
+            .map(|value| parse(self.places, key, value, parser))
             .transpose()
     }
 

@@ -2,6 +2,7 @@
 
 use super::fields::{Fields, Value, parse};
 use super::place::{FileError, Place, Places};
+use crate::config::number::{any_whole, with_point};
 use crate::config::sketches::{SKETCHES_MAX, SketchError, SketchWish, WindowConfig};
 use crate::config::span;
 
@@ -56,10 +57,10 @@ fn sketch(places: &Places<'_>, table: &Value<'_>) -> Result<PlacedSketch, FileEr
     let name = parse(places, "name", name, str::parse)?;
     let wish = SketchWish {
         name,
-        width: fields.parsed("width")?,
-        depth: fields.parsed("depth")?,
-        epsilon: fields.parsed("epsilon")?,
-        confidence: fields.parsed("confidence")?,
+        width: fields.parsed_by("width", any_whole)?,
+        depth: fields.parsed_by("depth", any_whole)?,
+        epsilon: fields.parsed_by("epsilon", with_point)?,
+        confidence: fields.parsed_by("confidence", with_point)?,
         windows: match fields.list("window")? {
             Some(windows) => Some(
                 windows
@@ -69,7 +70,7 @@ fn sketch(places: &Places<'_>, table: &Value<'_>) -> Result<PlacedSketch, FileEr
             ),
             None => None,
         },
-        top: fields.parsed("top")?,
+        top: fields.parsed_by("top", any_whole)?,
     };
     Ok(PlacedSketch {
         place: fields.place(),
@@ -86,6 +87,6 @@ fn window(places: &Places<'_>, table: &Value<'_>) -> Result<WindowConfig, FileEr
         step_ms: step
             .map(|step| parse(places, "step", step, span::parse))
             .transpose()?,
-        width: fields.parsed("width")?,
+        width: fields.parsed_by("width", any_whole)?,
     })
 }
