@@ -11,7 +11,7 @@ use rmbd_snapshot::{
     Beginning, CleanMark, ExtraKind, Loaded, MarkStep, SnapshotFileError, SnapshotFileSummary,
     ThisStart, check, load,
 };
-use rmbd_store::Slices;
+use rmbd_store::{KnownSince, Slices};
 use tracing::{info, warn};
 
 use super::clocks;
@@ -120,7 +120,8 @@ impl Found {
         let is_all = loaded.skipped.is_empty() && loaded.refused == 0;
         if joins_nobody && is_clean && is_all && !knows_others(&checked) {
             // Nobody else has counted anything, and we have forgotten nothing.
-            into.iter_mut().for_each(|it| it.set_known_since(None));
+            into.iter_mut()
+                .for_each(|it| it.set_known_since(KnownSince::EVER));
         }
         let weight = into.iter().map(Slices::weight).fold(0, u64::saturating_add);
         self.say(&loaded, weight);

@@ -97,8 +97,8 @@ pub use slices::{
 };
 
 pub use windows::{
-    Reading, SPAN_MS_MAX, STEP_MS_MIN, STEPS_MAX, Snapshot, UnknownWindow, WINDOWS_MAX, Window,
-    WindowPlan, WindowPlanError, WindowQuestion,
+    KnownSince, Reading, SPAN_MS_MAX, STEP_MS_MIN, STEPS_MAX, Snapshot, UnknownWindow, WINDOWS_MAX,
+    Window, WindowPlan, WindowPlanError, WindowQuestion,
 };
 
 pub use rmbd_proto::cluster::SliceId;

@@ -85,6 +85,7 @@ enum Seen {
     PardonSums(Vec<(u64, u64)>),
     PardonsAsked(u64),
     TopSum(u64),
+    History(u64),
     TopOffered(Vec<(Slice, u64, u64)>),
     TopAsked(Vec<(Slice, u64, u64)>),
     Top(Slice, NaiveTopHead, Vec<NaiveTopEntry>),
@@ -196,6 +197,7 @@ fn our_frame(frame: Frame<'_>) -> Seen {
         }
         Frame::PardonsAsked { buckets } => Seen::PardonsAsked(buckets.into()),
         Frame::TopSum { sum } => Seen::TopSum(sum),
+        Frame::History { known_ms } => Seen::History(known_ms),
         Frame::TopOffered { lists } => Seen::TopOffered(all(lists.map(our_top_version))),
         Frame::TopAsked { lists } => Seen::TopAsked(all(lists.map(our_top_version))),
         Frame::Top { slice, list } => {
@@ -446,6 +448,7 @@ impl Naive<'_> {
             35 => Seen::TopSum(self.fixed(8)?),
             36 => Seen::TopOffered(self.top_versions()),
             37 => Seen::TopAsked(self.top_versions()),
+            39 => Seen::History(self.varint()?),
             38 => {
                 let slice = self.slice()?;
                 let (from, to, weight) = (self.varint()?, self.varint()?, self.varint()?);

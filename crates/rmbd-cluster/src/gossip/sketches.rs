@@ -9,7 +9,8 @@ use rmbd_proto::cluster::{
 };
 use rmbd_proto::{SketchNumber, Writer};
 use rmbd_store::{
-    CellsRef, GroupAges, NoMemory, Replica, SliceRefused, Slices, WindowPlan, fingerprint,
+    CellsRef, GroupAges, KnownSince, NoMemory, Replica, SliceRefused, Slices, WindowPlan,
+    fingerprint,
 };
 
 /// The reason for which there is no cluster. Nothing was made.
@@ -107,6 +108,19 @@ impl Sketches {
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slices> {
         self.all.iter_mut()
+    }
+
+    /// For how many milliseconds all that was counted is here, as others are told.
+    pub(crate) fn known_ms(&self, now: Duration) -> u64 {
+        let since = self.iter().map(Slices::known_since).max();
+        since.map_or(0, |since| since.told_ms(now))
+    }
+
+    /// All that was counted since then is here, or since earlier.
+    pub(crate) fn know_since(&mut self, since: KnownSince) {
+        for slices in self.iter_mut() {
+            slices.set_known_since(since.min(slices.known_since()));
+        }
     }
 
     /// All numbers, ascending.

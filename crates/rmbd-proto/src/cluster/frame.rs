@@ -42,6 +42,7 @@ pub(super) const TOP_SUM: u8 = 35;
 pub(super) const TOP_OFFERED: u8 = 36;
 pub(super) const TOP_ASKED: u8 = 37;
 pub(super) const TOP: u8 = 38;
+pub(super) const HISTORY: u8 = 39;
 
 /// The flag of an about that asks the receiver for its own.
 pub(super) const ASKS: u8 = 1;
@@ -166,6 +167,8 @@ pub enum Frame<'a> {
     TopAsked { lists: TopVersions<'a> },
     /// This is a part of a slice's list of largest keys.
     Top { slice: SliceId, list: TopList<'a> },
+    /// The sender has all that was counted in the cluster in the last so many milliseconds, `u64::MAX` if ever.
+    History { known_ms: u64 },
     /// This is any frame about a slice of a sketch that the receiver does not have.
     UnknownSketch { slice: SliceId },
 }
@@ -208,7 +211,8 @@ impl Frame<'_> {
             | Self::PardonsAsked { .. }
             | Self::TopSum { .. }
             | Self::TopOffered { .. }
-            | Self::TopAsked { .. } => None,
+            | Self::TopAsked { .. }
+            | Self::History { .. } => None,
         }
     }
 }
@@ -364,7 +368,7 @@ fn parse(kind: u8, reader: Reader<'_>, cells: impl Fn(SketchNumber) -> Option<u3
             of_slice(kind, reader, cells)
         }
         BUCKETS_ASKED..=AGED_GROUPS | TOP => of_slice(kind, reader, cells),
-        ACK..=SIBLINGS | SKETCH_SUMS..=TOP_ASKED => of_no_slice(kind, reader),
+        ACK..=SIBLINGS | SKETCH_SUMS..=TOP_ASKED | HISTORY => of_no_slice(kind, reader),
         _ => return Parsed::Unknown,
     };
     frame.map_or(Parsed::Malformed, Parsed::Known)
@@ -433,6 +437,9 @@ fn of_no_slice(kind: u8, mut reader: Reader<'_>) -> Result<Frame<'_>, ReadError>
         },
         TOP_ASKED => Frame::TopAsked {
             lists: TopVersions { reader },
+        },
+        HISTORY => Frame::History {
+            known_ms: reader.varint()?,
         },
         _ => Frame::About {
             asks: reader.byte()? & ASKS != 0,

@@ -6,9 +6,9 @@ use super::aged::write_ages;
 use super::frame::{
     ABOUT, ACK, AGED_GROUPS, ASKS, BUCKETS, BUCKETS_ASKED, CATALOGUE, CATALOGUE_ASKED, CELLS,
     COMPLETE, CONTACT, CONTACT_ANSWERED, DIGEST, DIGEST_ASKED, GROUP_HASHES, GROUP_HASHES_ASKED,
-    GROUPS, HAS_NEXT, LINES_ASKED, MEMBERSHIP, NOT_HELD, PARDON_SUMS, PARDONS, PARDONS_ASKED, PULL,
-    SECTIONS, SECTIONS_ASKED, SIBLINGS, SKETCH_ASKED, SKETCH_SUMS, TOP, TOP_ASKED, TOP_OFFERED,
-    TOP_SUM, WANTED,
+    GROUPS, HAS_NEXT, HISTORY, LINES_ASKED, MEMBERSHIP, NOT_HELD, PARDON_SUMS, PARDONS,
+    PARDONS_ASKED, PULL, SECTIONS, SECTIONS_ASKED, SIBLINGS, SKETCH_ASKED, SKETCH_SUMS, TOP,
+    TOP_ASKED, TOP_OFFERED, TOP_SUM, WANTED,
 };
 use super::pardons::{write_pardon, write_sums};
 use super::top::{Fitting, write_version};
@@ -395,6 +395,11 @@ impl<'o> FrameWriter<'o> {
     #[allow(missing_docs)]
     pub fn top_sum(&mut self, sum: u64) -> bool {
         self.frame(TOP_SUM, |out, _| out.extend(sum.to_le_bytes()))
+    }
+
+    #[allow(missing_docs)]
+    pub fn history(&mut self, known_ms: u64) -> bool {
+        self.frame(HISTORY, |out, _| varint::write(known_ms, out))
     }
 
     /// Offers lists of these versions; false where not all of them fit.

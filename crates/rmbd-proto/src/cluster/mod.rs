@@ -52,6 +52,7 @@
 //! | `24` | top offered | for each list: length u8 of what follows, slice, version, complete version |
 //! | `25` | top asked | as top offered |
 //! | `26` | top | slice, from version, to version, weight, flags u8 (1: complete), length of the bounds, (span in ms, bound) for each; then for each entry: length of what follows, place, version, form u8, key, lists, certain |
+//! | `27` | history | for how many ms the sender has all that the cluster counted, 2^64 - 1 for ever; before each page of a catalogue |
 //!
 //! A *group* is [`GROUP_CELLS`] cells (the last one of a sketch may have fewer), and a frame has all of them. Forms 0
 //! to 63 mean that many bits a cell, packed from the lowest bit of the first byte up. Form 255 is sparse: the number

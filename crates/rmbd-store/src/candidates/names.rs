@@ -33,8 +33,8 @@ pub(super) const TAGS: usize = 1 << 10;
 pub(crate) struct Wanted {
     /// Whether any is. Mostly none is.
     are_any: AtomicBool,
-    /// At the place of its hash stands the tag of each key that is asked for; 0 stands for none. In place, since a pointer
-    /// more is felt with each add.
+    /// At the place of its hash stands the tag of each key that is asked for; 0 stands for none. In place, since a
+    /// pointer more is felt with each add.
     tags: [AtomicU32; TAGS],
     told: ArrayQueue<Told>,
 }

@@ -39,7 +39,7 @@ use rmbd_sketch::{CellIndex, CellIndexes, Geometry};
 
 use super::ages::{GroupAges, LearntGrowth};
 use super::top::Tops;
-use super::windows::{Copier, Snapshot};
+use super::windows::{Copier, KnownSince, Snapshot};
 use super::{NoMemory, OriginEstimate, OriginName, Replica};
 use aging::YOUNG;
 use base::Base;
@@ -227,10 +227,16 @@ impl Slices {
         self.copier.next(&self.replica)
     }
 
-    /// Says since when everything is here that was counted, or with `None` that all of it is; windows that reach
-    /// further back are *incomplete*. At the start it is the time at which the replica was made.
-    pub fn set_known_since(&mut self, time: Option<Duration>) {
-        self.replica.windows.set_known_since(time);
+    /// Says since when everything is here that was counted; windows that reach further back are *incomplete*. At the
+    /// start it is the time at which the replica was made.
+    pub fn set_known_since(&mut self, since: KnownSince) {
+        self.replica.windows.set_known_since(since);
+    }
+
+    /// Since when everything is here that was counted.
+    #[must_use]
+    pub fn known_since(&self) -> KnownSince {
+        self.replica.windows.known_since()
     }
 
     /// The replica that these slices are of.

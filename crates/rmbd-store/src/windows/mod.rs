@@ -43,12 +43,16 @@ pub(super) use read::{Kept, Question, RESOLVED_KEPT, Resolved};
 pub(super) use ring::Ring;
 use turns::Bookings;
 
+use crate::ages::Moment;
 use crate::memory::{MemoryShare, NoMemory};
 
 /// The atomics that [`turns`] is written with; `tests/loom.rs` puts a model of them in this place.
 mod atomic {
     pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
 }
+
+/// Before any time.
+const EVER_NS: i64 = i64::MIN;
 
 /// All rings of a replica. Any thread reads them; the one writer is the [`Copier`].
 #[derive(Debug)]
@@ -57,6 +61,35 @@ pub(super) struct Windows {
     /// From this time on everything is here that was received or told.
     known_since_ns: AtomicI64,
     bookings: Bookings,
+}
+
+/// Since when a node has all that was counted: a moment, or ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KnownSince(Option<Moment>);
+
+impl KnownSince {
+    /// Nothing was ever counted that is not here.
+    pub const EVER: Self = Self(None);
+
+    /// Since this time.
+    #[must_use]
+    pub fn at(time: Duration) -> Self {
+        Self(Some(Moment::of(time)))
+    }
+
+    /// What another node has told in milliseconds, when it is `now` here: see [`told_ms`](Self::told_ms).
+    #[must_use]
+    pub fn of_told(told_ms: u64, now: Duration) -> Self {
+        Self((told_ms < u64::MAX).then(|| Moment::of(now).before(told_ms)))
+    }
+
+    /// For how many milliseconds that is at `now`, as other nodes are told: see [`Moment::told_age_ms`]. `u64::MAX` is
+    /// ever.
+    #[must_use]
+    pub fn told_ms(self, now: Duration) -> u64 {
+        self.0
+            .map_or(u64::MAX, |moment| moment.told_age_ms(Moment::of(now)))
+    }
 }
 
 impl Windows {
@@ -119,10 +152,15 @@ impl Windows {
         self.rings.get(window.ring())
     }
 
-    /// Notes since when everything is here, or that it is since ever. It is a hint for readers and orders nothing.
-    pub(super) fn set_known_since(&self, time: Option<Duration>) {
-        self.known_since_ns
-            .store(time.map_or(i64::MIN, ns), Relaxed);
+    /// Notes since when everything is here. It is a hint for readers and orders nothing.
+    pub(super) fn set_known_since(&self, since: KnownSince) {
+        let ns = since.0.map_or(EVER_NS, Moment::ns);
+        self.known_since_ns.store(ns, Relaxed);
+    }
+
+    pub(super) fn known_since(&self) -> KnownSince {
+        let ns = self.known_since_ns.load(Relaxed);
+        KnownSince((ns > EVER_NS).then(|| Moment::at_ns(ns)))
     }
 
     /// Notes the weight of all slices as it is now. Only the one writer of others calls this.

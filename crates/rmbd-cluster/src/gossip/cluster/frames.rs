@@ -90,7 +90,13 @@ impl Cluster {
             }
             Frame::CatalogueAsked { first } => {
                 if self.may_take_any(now, sender) {
-                    self.answer(now, sender, QueuedFrame::Catalogue { first });
+                    let known_ms = self.sketches.known_ms(now);
+                    self.answer(now, sender, QueuedFrame::Catalogue { first, known_ms });
+                }
+            }
+            Frame::History { known_ms } => {
+                if self.may_take_any(now, sender) {
+                    self.readiness.take_history(now, sender.boot, known_ms);
                 }
             }
             Frame::Catalogue {

@@ -251,17 +251,12 @@ impl Cluster {
         });
         let event = (self.readiness).step(now, &self.ourselves, &self.sketches);
         if let Some(event) = event {
-            if matches!(event, ClusterEvent::Synced { .. }) {
-                self.know_all_history();
+            if matches!(event, ClusterEvent::Synced { .. })
+                && let Some(since) = self.readiness.known_since()
+            {
+                self.sketches.know_since(since);
             }
             self.events.push(event);
-        }
-    }
-
-    /// What others had counted before we came is here, and how old it is: windows lack nothing of before our start.
-    fn know_all_history(&mut self) {
-        for slices in self.sketches.iter_mut() {
-            slices.set_known_since(None);
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::gossip::sketches::Sketches;
 use crate::gossip::state::{ClusterEvent, ReadyState};
 use rmbd_proto::Boot;
 use rmbd_proto::cluster::{CatalogueLine, SliceId};
+use rmbd_store::KnownSince;
 
 /// A node that joins is ready after this time at the latest, whatever it lacks.
 pub const READY_LIMIT: Duration = Duration::from_secs(10);
@@ -32,6 +33,8 @@ pub(crate) struct Readiness {
     catalogues: BTreeMap<Boot, Catalogue>,
     /// Some members have no sketch of ours, and nothing to tell; and none has gone before it had told.
     has_excused: bool,
+    /// Since when a member knows all that was counted, the one that knows it longest.
+    known_since: Option<KnownSince>,
     /// Slices that catalogues name, with the version that is not here yet.
     missing: BTreeMap<SliceId, u64>,
 }
@@ -54,6 +57,7 @@ impl Readiness {
             met_at: None,
             catalogues: BTreeMap::new(),
             has_excused: false,
+            known_since: None,
             missing: BTreeMap::new(),
         }
     }
@@ -115,6 +119,21 @@ impl Readiness {
     pub(crate) fn lost(&mut self, boot: Boot) {
         let catalogue = self.catalogues.remove(&boot);
         self.has_excused &= catalogue.is_none_or(|catalogue| catalogue.is_whole);
+    }
+
+    /// A member knows for so long all that was counted. It is a part of its catalogue.
+    pub(crate) fn take_history(&mut self, now: Duration, from: Boot, known_ms: u64) {
+        if self.catalogues.contains_key(&from) {
+            // It has become older on its way.
+            let since = KnownSince::of_told(known_ms, now);
+            self.known_since = Some(self.known_since.map_or(since, |it| it.min(since)));
+        }
+    }
+
+    /// Since when all that was counted is here once this node is complete. `None` if no member has told: then it is
+    /// since the start of this node.
+    pub(crate) fn known_since(&self) -> Option<KnownSince> {
+        self.known_since
     }
 
     /// A page of a member's catalogue has come: lines from `first` on, and where those behind them begin.

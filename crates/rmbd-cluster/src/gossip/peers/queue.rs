@@ -23,6 +23,8 @@ const SECTIONS_ROOM_MIN: usize = 300;
 const BUCKETS_ROOM_MIN: usize = 8 * SIBLING_BUCKETS + 32;
 /// Bytes of a page of a catalogue beside its lines, at most.
 const PAGE_HEAD_BYTES_MAX: usize = 3 + 4 * 5 + 1;
+/// Bytes of the history that stands before it at most: kind, length, milliseconds.
+const HISTORY_BYTES_MAX: usize = 3 + 10;
 
 /// A question or an answer. What it tells of slices is read when it is written, so that it is never old.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +50,11 @@ pub(crate) enum QueuedFrame {
     /// Asks for a page of its catalogue.
     CatalogueAsked { first: CatalogueLine },
     /// Tells a page of our catalogue.
-    Catalogue { first: CatalogueLine },
+    Catalogue {
+        first: CatalogueLine,
+        /// For how long all that was counted is known here.
+        known_ms: u64,
+    },
     /// Says that we have no room for this slice.
     NotHeld { slice: SliceId },
     /// Says that we had no room for this slice, and have some now.
@@ -277,7 +283,9 @@ impl QueuedFrame {
             Self::DigestAsked => writer.digest_asked(),
             Self::SketchAsked { sketch } => writer.sketch_asked(*sketch),
             Self::CatalogueAsked { first } => writer.catalogue_asked(*first),
-            Self::Catalogue { first } => write_catalogue(telling, *first, page_lines, writer),
+            Self::Catalogue { first, known_ms } => {
+                write_catalogue(telling, (*first, *known_ms), page_lines, writer)
+            }
             Self::NotHeld { slice } => writer.not_held(slice),
             Self::Wanted { slice } => writer.wanted(slice),
             Self::SectionsAsked { slice, first } => writer.sections_asked(slice, *first),
@@ -300,11 +308,12 @@ impl QueuedFrame {
 
 fn write_catalogue(
     telling: &Telling<'_>,
-    first: CatalogueLine,
+    (first, known_ms): (CatalogueLine, u64),
     page_lines: usize,
     writer: &mut FrameWriter<'_>,
 ) -> bool {
-    if writer.room() < PAGE_HEAD_BYTES_MAX + page_lines * DIGEST_LINE_BYTES_MAX {
+    if writer.room() < HISTORY_BYTES_MAX + PAGE_HEAD_BYTES_MAX + page_lines * DIGEST_LINE_BYTES_MAX
+    {
         return false;
     }
     let mut lines = catalogue_from(telling, first);
@@ -314,7 +323,8 @@ fn write_catalogue(
         .map(|(_, line)| line)
         .collect();
     let next = lines.next().map(|(place, _)| place);
-    writer.catalogue(first, next, &page)
+    // In the same datagram, so that nobody gets the page alone.
+    writer.history(known_ms) && writer.catalogue(first, next, &page)
 }
 
 /// The lines of our catalogue from one on: of sketches that both have, and of slices that are not empty.

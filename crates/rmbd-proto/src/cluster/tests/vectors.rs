@@ -235,6 +235,7 @@ fn meaning(frame: Frame<'_>) -> Value {
         Frame::PardonsAsked { buckets } => json!({"frame": "pardons_asked", "buckets": buckets}),
         Frame::NotHeld { slice: of } => json!({"frame": "not_held", "slice": slice(&of)}),
         Frame::TopSum { sum } => json!({"frame": "top_sum", "sum": sum}),
+        Frame::History { known_ms } => json!({"frame": "history", "known_ms": known_ms}),
         Frame::TopOffered { lists } => {
             json!({"frame": "top_offered", "lists": versions_meaning(lists)})
         }
@@ -369,6 +370,7 @@ fn write(frame: Frame<'_>, writer: &mut FrameWriter<'_>) -> bool {
         }
         Frame::PardonsAsked { buckets } => writer.pardons_asked(buckets),
         Frame::TopSum { sum } => writer.top_sum(sum),
+        Frame::History { known_ms } => writer.history(known_ms),
         Frame::TopOffered { lists } => writer.top_offered(&lists.collect::<Vec<_>>()),
         Frame::TopAsked { lists } => writer.top_asked(&lists.collect::<Vec<_>>()),
         Frame::Top { slice, list } => {
@@ -385,7 +387,7 @@ fn payloads_of_another_implementation_are_read_and_written() {
     let vectors: Value = serde_json::from_str(text).unwrap();
     assert_eq!(vectors["cells"], CELLS);
     let payloads = vectors["payloads"].as_array().unwrap();
-    assert_eq!(payloads.len(), 214);
+    assert_eq!(payloads.len(), 218);
     for vector in payloads {
         let (name, payload) = (&vector["name"], bytes(&vector["bytes"]));
         let Some((head, rest)) = head(&payload) else {

@@ -189,9 +189,9 @@ fn answers_say_how_much_they_cover_and_when_they_lack_something() {
     );
     node.wait(Duration::from_nanos(1));
     assert_eq!(ask(&node).covered_ms, 501);
-    node.slices.set_known_since(Some(node.now()));
+    node.slices.set_known_since(KnownSince::at(node.now()));
     assert!(ask(&node).incomplete);
-    node.slices.set_known_since(None);
+    node.slices.set_known_since(KnownSince::EVER);
     assert!(!ask(&node).incomplete);
     // Rows of a legacy peer have no times: they count in totals only.
     let mut rows = crate::LegacyRows::new(Arc::clone(&node.replica), 1);
@@ -263,4 +263,21 @@ fn rings_are_copied_in_turns_so_that_none_waits_for_a_large_one() {
     let done = |span_ms| Some(Snapshot::Done { span_ms });
     let partly = Some(Snapshot::Partly);
     assert_eq!(outcomes, [partly, partly, done(1_000), done(2_000), None]);
+}
+
+/// Who is told takes it for no earlier than it is, and ever for ever.
+#[test]
+fn a_history_that_is_told_becomes_no_longer() {
+    let since = KnownSince::at(ms(5_000));
+    for now in [5_000, 5_001, 6_024, 3_605_000] {
+        let told = since.told_ms(ms(now));
+        let taken = KnownSince::of_told(told, ms(now));
+        assert!(taken >= since, "{now}: {told}");
+        assert!(taken <= KnownSince::at(ms(5_001 + (now - 5_000) / 1_000)));
+    }
+    // Also where that is before all times of the one who is told.
+    let taken = KnownSince::of_told(since.told_ms(ms(100_000)), ms(1));
+    assert!(taken < KnownSince::at(Duration::ZERO) && taken > KnownSince::EVER);
+    assert_eq!(KnownSince::EVER.told_ms(ms(1)), u64::MAX);
+    assert_eq!(KnownSince::of_told(u64::MAX, ms(1)), KnownSince::EVER);
 }

@@ -2,6 +2,7 @@
 
 mod ages;
 mod bad_input;
+mod history;
 mod missing;
 mod releases;
 mod resumed;
