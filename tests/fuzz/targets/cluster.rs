@@ -318,7 +318,7 @@ fn naive(payload: &[u8], cells: u32) -> Vec<Seen> {
             bytes: &body,
             at: 0,
         };
-        if !matches!(kind, 1..=24 | 30..=38) || body.is_of_a_later_purpose(kind) {
+        if !matches!(kind, 1..=24 | 30..=39) || body.is_of_a_later_purpose(kind) {
             continue;
         }
         let Some(frame) = body.frame(kind, cells.into()) else {
