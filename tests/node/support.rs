@@ -1,6 +1,7 @@
 //! Support for tests: nodes on free ports, sockets for raw bytes, and waiting for states.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rmbd::config::{IoChoice, NodeConfig};
@@ -82,6 +83,22 @@ pub(crate) fn receive_from(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     buffer.truncate(len);
     (buffer, from)
 }
+
+/// Whether no other test runs in this process. If others may, the test of this name runs in one of its own, and its
+/// caller has nothing to do.
+pub(crate) fn runs_alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut process = Command::new(std::env::current_exe().unwrap());
+    process.args(["--exact", test, "--nocapture"]);
+    let status = process.env(ALONE, "yes").status().unwrap();
+    assert!(status.success(), "{test}: {status}");
+    false
+}
+
+/// Set in a process that runs one test.
+const ALONE: &str = "RMBD_TEST_ALONE";
 
 /// Waits until the node's status is as `wanted`, and returns it.
 pub(crate) fn wait_for(node: &Node, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
