@@ -108,12 +108,10 @@ mod tests {
             let problem = "not a whole number from 1 to 9: write digits only".to_owned();
             assert_eq!(parsed::<u64>(text, 1, 9), Err(problem), "{text:?}");
         }
-        let problem = |least| parsed::<u64>("ten", least, u64::MAX).unwrap_err();
-        assert_eq!(problem(0), "not a whole number: write digits only");
-        assert_eq!(
-            problem(1),
-            "not a whole number from 1 on: write digits only"
-        );
+        for (least, range) in [(0, ""), (1, " from 1 on")] {
+            let problem = format!("not a whole number{range}: write digits only");
+            assert_eq!(parsed::<u64>("ten", least, u64::MAX), Err(problem));
+        }
         assert_eq!(with_point("1e-5"), Ok(1e-5));
         assert_eq!(with_point("1,5"), Err(NumberError::NoNumber));
     }
