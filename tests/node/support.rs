@@ -92,8 +92,10 @@ pub(crate) fn runs_alone(test: &str) -> bool {
     }
     let mut process = Command::new(std::env::current_exe().unwrap());
     process.args(["--exact", test, "--nocapture"]);
-    let status = process.env(ALONE, "yes").status().unwrap();
-    assert!(status.success(), "{test}: {status}");
+    let output = process.env(ALONE, "yes").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let has_run = output.status.success() && said.contains(" 1 passed;");
+    assert!(has_run, "{test}: {output:?}");
     false
 }
 
