@@ -90,8 +90,7 @@ impl Cluster {
             }
             Frame::CatalogueAsked { first } => {
                 if self.may_take_any(now, sender) {
-                    let known_ms = self.sketches.known_ms(now);
-                    self.answer(now, sender, QueuedFrame::Catalogue { first, known_ms });
+                    self.answer(now, sender, QueuedFrame::Catalogue { first });
                 }
             }
             Frame::History { known_ms } => {

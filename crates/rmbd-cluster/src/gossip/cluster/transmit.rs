@@ -103,7 +103,8 @@ impl Cluster {
         let to = peer.address();
         let mut written = Traffic::default();
         let mut writer = FrameWriter::new(buffer, PAYLOAD_END);
-        peer.write_frames(&self.ourselves, &self.sketches, &mut writer, &mut written);
+        let (ourselves, sketches) = (&self.ourselves, &self.sketches);
+        peer.write_frames(now, ourselves, sketches, &mut writer, &mut written);
         let pieces = if may_send_data {
             written.pardons += peer.pardons_mut().write(now, &mut writer) as u64;
             written.top += peer.top_mut().write(&self.sketches, &mut writer) as u64;

@@ -388,6 +388,7 @@ impl Peer {
     /// Writes acks, then questions and answers, as many as fit.
     pub(crate) fn write_frames(
         &mut self,
+        now: Duration,
         ourselves: &Ourselves,
         sketches: &Sketches,
         writer: &mut FrameWriter<'_>,
@@ -400,6 +401,7 @@ impl Peer {
         }
         written.acks += (before - writer.room()) as u64;
         let telling = Telling {
+            now,
             ourselves,
             sketches,
             about: self.about.as_ref().filter(|about| about.is_whole()),

@@ -50,11 +50,7 @@ pub(crate) enum QueuedFrame {
     /// Asks for a page of its catalogue.
     CatalogueAsked { first: CatalogueLine },
     /// Tells a page of our catalogue.
-    Catalogue {
-        first: CatalogueLine,
-        /// For how long all that was counted is known here.
-        known_ms: u64,
-    },
+    Catalogue { first: CatalogueLine },
     /// Says that we have no room for this slice.
     NotHeld { slice: SliceId },
     /// Says that we had no room for this slice, and have some now.
@@ -94,6 +90,7 @@ pub(super) struct Queue {
 /// What frames are written from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Telling<'a> {
+    pub(super) now: Duration,
     pub(super) ourselves: &'a Ourselves,
     pub(super) sketches: &'a Sketches,
     /// The receiver, where it has told all of itself.
@@ -283,9 +280,7 @@ impl QueuedFrame {
             Self::DigestAsked => writer.digest_asked(),
             Self::SketchAsked { sketch } => writer.sketch_asked(*sketch),
             Self::CatalogueAsked { first } => writer.catalogue_asked(*first),
-            Self::Catalogue { first, known_ms } => {
-                write_catalogue(telling, (*first, *known_ms), page_lines, writer)
-            }
+            Self::Catalogue { first } => write_catalogue(telling, *first, page_lines, writer),
             Self::NotHeld { slice } => writer.not_held(slice),
             Self::Wanted { slice } => writer.wanted(slice),
             Self::SectionsAsked { slice, first } => writer.sections_asked(slice, *first),
@@ -308,7 +303,7 @@ impl QueuedFrame {
 
 fn write_catalogue(
     telling: &Telling<'_>,
-    (first, known_ms): (CatalogueLine, u64),
+    first: CatalogueLine,
     page_lines: usize,
     writer: &mut FrameWriter<'_>,
 ) -> bool {
@@ -324,6 +319,7 @@ fn write_catalogue(
         .collect();
     let next = lines.next().map(|(place, _)| place);
     // In the same datagram, so that nobody gets the page alone.
+    let known_ms = telling.sketches.known_ms(telling.now);
     writer.history(known_ms) && writer.catalogue(first, next, &page)
 }
 
